@@ -1,0 +1,36 @@
+"""ONNX Runtime on the CPU: sessions that share the weights with the proto instead of copying them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from exporter import onnxio
+
+
+def session(model: onnx.ModelProto, weights: Mapping[str, np.ndarray] | None = None, threads: int = 0) -> ort.InferenceSession:
+    """A CPU session for ``model``, of any size.
+
+    The weights are handed over as arrays (``weights``, or the model's own initializers), never serialised: a
+    session for a 350 MB model costs the time of reading its graph. The arrays must outlive the session, which
+    keeps a reference to them.
+    """
+    shell, arrays = onnxio.detach(model) if weights is None else (model, dict(weights))
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    values = {name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
+    if values:
+        options.add_external_initializers(list(values), list(values.values()))
+    made = ort.InferenceSession(shell.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    made.weights = values  # numpy memory behind the OrtValues lives as long as the session
+    return made
+
+
+def run(made: ort.InferenceSession, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every output by name."""
+    return dict(zip((o.name for o in made.get_outputs()), made.run(None, dict(feed)), strict=True))

@@ -1,0 +1,121 @@
+"""ONNX files and protos: reading, writing, skeletons without weights.
+
+A protobuf message ends at 2 GiB, so a larger model keeps its weights beside it in ``<name>.data``
+(https://onnx.ai/onnx/repo-docs/ExternalData.html). Files are written so that equal models are equal bytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+SINGLE_FILE_LIMIT = 1_900_000_000
+"""Bytes of weights above which they go to a file of their own."""
+
+LARGE = 1024
+"""Bytes above which an initializer is a weight and not a shape, an axis or a scalar."""
+
+
+def load(path: Path) -> onnx.ModelProto:
+    """The model with all its weights in memory, wherever the file keeps them."""
+    return onnx.load(str(path))
+
+
+def save(model: onnx.ModelProto, path: Path) -> list[Path]:
+    """Write ``model`` to ``path``; over the limit the weights go to ``path`` + ``.data``. Returns the files."""
+    weights = sum(len(t.raw_data) for t in model.graph.initializer)
+    if weights <= SINGLE_FILE_LIMIT:
+        path.write_bytes(model.SerializeToString(deterministic=True))
+        return [path]
+    beside = path.with_name(path.name + ".data")
+    beside.unlink(missing_ok=True)  # onnx appends to what is there
+    shell, arrays = detach(model)
+    offset = 0
+    with open(beside, "wb") as f:
+        for tensor in shell.graph.initializer:
+            if tensor.name in arrays:
+                raw = arrays[tensor.name].tobytes()
+                _point(tensor, beside.name, offset, len(raw))
+                f.write(raw)
+                offset += len(raw)
+    path.write_bytes(shell.SerializeToString(deterministic=True))
+    return [path, beside]
+
+
+def _point(tensor: TensorProto, location: str, offset: int, length: int) -> None:
+    del tensor.external_data[:]
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
+        tensor.external_data.add(key=key, value=value)
+
+
+def detach(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """A copy of ``model`` whose weights are external, and the weights: views, nothing large is copied."""
+    shell = onnx.ModelProto()
+    shell.ir_version = model.ir_version
+    shell.producer_name = model.producer_name
+    shell.opset_import.extend(model.opset_import)
+    graph = shell.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    graph.value_info.extend(model.graph.value_info)
+    arrays: dict[str, np.ndarray] = {}
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) > LARGE:
+            arrays[tensor.name] = numpy_helper.to_array(tensor)
+            outside = graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            _point(outside, "weights", 0, len(tensor.raw_data))
+        else:
+            graph.initializer.add().CopyFrom(tensor)
+    return shell, arrays
+
+
+def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of ``model`` in which the weights are typed inputs: the graph without its megabytes."""
+    shell, arrays = detach(model)
+    small = [t for t in shell.graph.initializer if t.name not in arrays]
+    for tensor in shell.graph.initializer:
+        if tensor.name in arrays:
+            shell.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    del shell.graph.initializer[:]
+    shell.graph.initializer.extend(small)
+    return shell
+
+
+def check(model: onnx.ModelProto) -> None:
+    """The ONNX checker with strict type and shape inference, on a model of any size."""
+    shell = skeleton(model)
+    del shell.graph.value_info[:]
+    onnx.checker.check_model(shell, full_check=True)
+
+
+def fix_batch(model: onnx.ModelProto, batch: int) -> None:
+    """Make axis 0 of every graph input that is symbolic the number ``batch``, in place."""
+    weights = {t.name for t in model.graph.initializer}
+    symbols = set()
+    for value in model.graph.input:
+        if value.name in weights:
+            continue
+        axis = value.type.tensor_type.shape.dim[0]
+        if axis.dim_param:
+            symbols.add(axis.dim_param)
+            axis.dim_value = batch
+    for value in (*model.graph.output, *model.graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param in symbols:
+                axis.dim_value = batch
+
+
+def batch_is_dynamic(model: onnx.ModelProto) -> bool:
+    """Whether axis 0 of the first input is symbolic."""
+    return bool(model.graph.input[0].type.tensor_type.shape.dim[0].dim_param)
+
+
+def opset(model: onnx.ModelProto) -> int:
+    """The version of the standard operator set that the model imports."""
+    return next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))

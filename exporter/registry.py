@@ -1,0 +1,87 @@
+"""Finds what is there by looking at the files: recipes, precisions.
+
+Adding a model family or a precision is adding one file; nothing has to be registered anywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+
+from exporter.errors import UsageError, nearest
+from exporter.types import Precision, Recipe
+
+
+def _modules(package: str) -> list[ModuleType]:
+    parent = importlib.import_module(package)
+    names = sorted(m.name for m in pkgutil.iter_modules(parent.__path__) if not m.name.startswith("_"))
+    return [importlib.import_module(f"{package}.{name}") for name in names]
+
+
+@functools.cache
+def recipes() -> dict[str, Recipe]:
+    """Every recipe by name, in the order of the files and of their ``RECIPES`` tuples."""
+    found: dict[str, Recipe] = {}
+    for module in _modules("recipes"):
+        for recipe in getattr(module, "RECIPES", ()):
+            if recipe.name in found:
+                raise UsageError(
+                    f"two recipes are called {recipe.name!r}",
+                    found=f"{recipe.name} in {module.__name__} and in the family {found[recipe.name].family}",
+                    expected="one recipe a name",
+                    next=f"rename one of them in {module.__file__}",
+                )
+            found[recipe.name] = recipe
+    return found
+
+
+@functools.cache
+def precisions() -> dict[str, Precision]:
+    """Every precision by name."""
+    return {m.PRECISION.name: m.PRECISION for m in _modules("exporter.precisions") if hasattr(m, "PRECISION")}
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe called ``name``; an unknown name is a :class:`UsageError` with the nearest ones."""
+    try:
+        return recipes()[name]
+    except KeyError:
+        near = nearest(name, recipes())
+        raise UsageError(
+            f"there is no recipe for the model {name!r}",
+            found=name,
+            expected=f"a recipe's name, such as {near}",
+            next=f"make engine MODEL={near.split(', ')[0]}    (make list shows them all)",
+        ) from None
+
+
+def precision(name: str) -> Precision:
+    """The precision called ``name``; an unknown name is a :class:`UsageError` with the known ones."""
+    try:
+        return precisions()[name.lower()]
+    except KeyError:
+        known = ", ".join(precisions())
+        raise UsageError(
+            f"there is no precision {name!r}", found=name, expected=known,
+            next=f"PRECISION={nearest(name.lower(), precisions()).split(', ')[0]}",
+        ) from None
+
+
+@functools.cache
+def source(module: str) -> str:
+    """The source text of a module of ours, without importing it: what a stage's cache key must change with."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(module)
+    return Path(spec.origin).read_text()
+
+
+def recipe_source(item: Recipe) -> str:
+    """The source text that makes ``item``: its family's file and the helpers that the families share."""
+    folder = Path(importlib.import_module("recipes").__path__[0])
+    helpers = sorted(p.stem for p in folder.glob("_*.py") if p.stem != "__init__")
+    return "\n".join(source(f"recipes.{name}") for name in (item.family, *helpers))

@@ -1,0 +1,1 @@
+"""One file a rewrite. Each holds ``apply(graph, shapes) -> matches`` and says what it refuses and why."""

@@ -1,0 +1,67 @@
+"""Nodes that change nothing: x -> op(x) -> y becomes x -> y.
+
+Matches Identity and Dropout (inference); Cast and CastLike to the type that is there; Pad by zero elements; Slice
+of everything; Transpose that leaves every axis in place; Concat of one tensor; Reshape and Expand to the shape
+that is there at every probed batch.
+
+Refused: anything of which the type or the shape is not known.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from exporter.surgery import PROBES, Shapes, bypass, constant
+
+
+def apply(graph: gs.Graph, shapes: Shapes) -> int:
+    """Rewrite in place; returns the number of nodes taken out."""
+    inferred = [shapes(batch) for batch in PROBES]
+    matches = 0
+    for node in list(graph.nodes):
+        if node.op in SAME and node.outputs and SAME[node.op](node, inferred):
+            outputs = list(node.outputs)
+            bypass(graph, node)
+            matches += node.outputs != outputs
+    return matches
+
+
+def _always(node: gs.Node, inferred: list) -> bool:
+    return len(node.inputs) == 1 or node.op == "Dropout"
+
+
+def _same_type(node: gs.Node, inferred: list) -> bool:
+    kinds = [found.types.get(t.name, 0) for found in inferred for t in (node.inputs[0], node.outputs[0])]
+    return len(set(kinds)) == 1 and kinds[0] != 0
+
+
+def _same_shape(node: gs.Node, inferred: list) -> bool:
+    for found in inferred:
+        before, after = (found.shapes.get(t.name) for t in (node.inputs[0], node.outputs[0]))
+        if before is None or before != after or -1 in before:
+            return False
+    return True
+
+
+def _pads_nothing(node: gs.Node, inferred: list) -> bool:
+    pads = constant(node.inputs[1]) if len(node.inputs) > 1 else np.array(node.attrs.get("pads", [1]))
+    return pads is not None and not pads.any()
+
+
+def _takes_all(node: gs.Node, inferred: list) -> bool:
+    steps = constant(node.inputs[4]) if len(node.inputs) > 4 else np.ones(1)
+    return steps is not None and bool((steps == 1).all()) and _same_shape(node, inferred)
+
+
+def _in_place(node: gs.Node, inferred: list) -> bool:
+    order = node.attrs.get("perm")
+    return order is not None and list(order) == sorted(order)
+
+
+SAME = {
+    "Identity": _always, "Dropout": _always, "Concat": _always,
+    "Cast": _same_type, "CastLike": _same_type,
+    "Pad": _pads_nothing, "Slice": _takes_all, "Transpose": _in_place,
+    "Reshape": _same_shape, "Expand": _same_shape,
+}

@@ -1,0 +1,135 @@
+"""Applies a recipe's rewrites in order: counts, checks, compares with the graph before, records.
+
+A rewrite is trusted with nothing: after each one that matched, the ONNX checker reads the graph and ONNX Runtime
+runs it beside its predecessor, at batch 1 and at an odd batch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from exporter import onnxio
+from exporter.backends import onnxruntime as ort_backend
+from exporter.errors import CheckFailed
+from exporter.shapes import Inferred, infer
+from exporter.types import Recipe, RewriteReport, RewriteStep
+
+RELATIVE = 1e-5
+"""Largest difference that a rewrite may make, as a share of the output's largest absolute value."""
+
+BATCHES = (1, 3)
+
+
+def rewrite(model: onnx.ModelProto, recipe: Recipe, *, native_image: bool = True, without: Sequence[str] = (),
+            progress: Callable[[str], None] = lambda text: None) -> tuple[onnx.ModelProto, list[RewriteReport]]:
+    """``model`` after the recipe's rewrites, and what each one did.
+
+    ``native_image`` says that the model has the recipe's own image size, for which exact match counts are due.
+    Raises :class:`CheckFailed` naming the rewrite where a count is not the recipe's, the graph is invalid, or
+    an output moved by more than ``RELATIVE``.
+    """
+    from polygraphy.logger import G_LOGGER
+
+    G_LOGGER.module_severity = {"": G_LOGGER.ERROR}
+    gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.ERROR
+    feeds = _feeds(model)
+    before = _outputs(model, feeds)
+    graph = gs.import_onnx(model)
+    reports = []
+    for step in recipe.rewrites:
+        if step.name in without:
+            continue
+        progress(step.name)
+        started = time.perf_counter()
+        nodes = len(graph.nodes)
+        matches = importlib.import_module(f"exporter.rewrites.{step.name}").apply(graph, _shapes_of(model))
+        graph.cleanup().toposort()
+        _check_count(step, matches, recipe, native_image)
+        error = None
+        if matches:
+            model = _export(graph, model)
+            _check_graph(model, step, recipe)
+            after = _outputs(model, feeds)
+            error = _compare(before, after, step, recipe)
+            before = after
+        seconds = round(time.perf_counter() - started, 3)
+        reports.append(RewriteReport(step.name, matches, nodes, len(graph.nodes), error, seconds))
+    return model, reports
+
+
+def _export(graph: gs.Graph, like: onnx.ModelProto) -> onnx.ModelProto:
+    model = gs.export_onnx(graph, do_type_check=False)
+    model.producer_name, model.producer_version = like.producer_name, like.producer_version
+    model.ir_version = like.ir_version
+    return model
+
+
+def _shapes_of(model: onnx.ModelProto):
+    known: dict[int, Inferred] = {}
+
+    def shapes(batch: int) -> Inferred:
+        if batch not in known:
+            known[batch] = infer(model, batch)
+        return known[batch]
+
+    return shapes
+
+
+def _feeds(model: onnx.ModelProto) -> list[dict[str, np.ndarray]]:
+    spec = model.graph.input[0]
+    sizes = [d.dim_value for d in spec.type.tensor_type.shape.dim][1:]
+    batches = BATCHES if onnxio.batch_is_dynamic(model) else (spec.type.tensor_type.shape.dim[0].dim_value,)
+    noise = np.random.default_rng(0).standard_normal((max(batches), *sizes), dtype=np.float32)
+    return [{spec.name: np.ascontiguousarray(noise[-batch:])} for batch in batches]
+
+
+def _outputs(model: onnx.ModelProto, feeds: list[dict]) -> list[dict[str, np.ndarray]]:
+    made = ort_backend.session(model)
+    return [ort_backend.run(made, feed) for feed in feeds]
+
+
+def _check_count(step: RewriteStep, matches: int, recipe: Recipe, native_image: bool) -> None:
+    if step.matches is None or matches == step.matches or (not native_image and matches > 0 and step.matches > 0):
+        return
+    raise CheckFailed(
+        f"the rewrite {step.name} did not match as often as the recipe says", model=recipe.name, stage="rewrite",
+        found=f"{matches} matches", expected=f"{step.matches} (recipes/{recipe.family}.py)",
+        next="pip install -e . restores the pinned torch and timm; --without " + step.name + " builds without it",
+    )
+
+
+def _check_graph(model: onnx.ModelProto, step: RewriteStep, recipe: Recipe) -> None:
+    try:
+        onnxio.check(model)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise CheckFailed(
+            f"the rewrite {step.name} left an invalid graph", model=recipe.name, stage="rewrite",
+            found=str(error).strip().splitlines()[0], expected="a graph that the ONNX checker accepts",
+            next=f"make engine MODEL={recipe.name} ... --without {step.name}",
+        ) from error
+
+
+def _compare(before: list[dict], after: list[dict], step: RewriteStep, recipe: Recipe) -> float:
+    worst = 0.0
+    for old, new in zip(before, after, strict=True):
+        if old.keys() != new.keys():
+            raise CheckFailed(f"the rewrite {step.name} changed the outputs", model=recipe.name, stage="rewrite",
+                              found=", ".join(new), expected=", ".join(old))
+        for name, reference in old.items():
+            scale = float(np.abs(reference).max()) or 1.0
+            error = float(np.abs(new[name] - reference).max()) if new[name].shape == reference.shape else float("inf")
+            worst = max(worst, error)
+            if not error <= RELATIVE * scale:
+                raise CheckFailed(
+                    f"the rewrite {step.name} changed what the model computes", model=recipe.name, stage="rewrite",
+                    found=f"{name} moved by {error:.3g} at batch {len(reference)}",
+                    expected=f"at most {RELATIVE * scale:.3g} ({RELATIVE} of the largest value)",
+                    next=f"make engine MODEL={recipe.name} ... --without {step.name}",
+                )
+    return worst

@@ -1,0 +1,207 @@
+"""A content-addressed cache of stage outputs, and atomic publication of files and folders.
+
+An entry is a folder ``<cache>/<stage>/<key>`` that holds the stage's files and ``entry.json`` with their hashes;
+its key is the SHA-256 of everything that can change the output. An entry is written to a temporary folder and
+renamed, so it is there whole or not at all; it is checked against its hashes before it is used, and one that
+does not match is rebuilt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from exporter.errors import UsageError
+
+ENTRY = "entry.json"
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as f:
+        while chunk := f.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_text(*parts: str) -> str:
+    """One SHA-256 over texts, each length-prefixed so that no two lists of texts collide."""
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = part.encode()
+        digest.update(len(raw).to_bytes(8, "big") + raw)
+    return digest.hexdigest()
+
+
+def key_of(parts: dict[str, Any]) -> str:
+    """A stage's key: the hash of its named parts, whatever their order."""
+    return sha256_text(json.dumps(parts, sort_keys=True, default=str))
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write a file so that its final name never shows half of it: temporary name, fsync, rename."""
+    raw = data.encode() if isinstance(data, str) else data
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with open(temporary, "wb") as f:
+            f.write(raw)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """``data`` as indented JSON with a final newline, atomically."""
+    write_atomically(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+
+
+def place(source: Path, target: Path) -> None:
+    """Make ``target`` the same file as ``source``: a hard link where the file system allows it, else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def publish_folder(built: Path, final: Path) -> None:
+    """Put the folder ``built`` where ``final`` is, in one step; what was at ``final`` is deleted afterwards."""
+    if not final.exists():
+        os.rename(built, final)
+        return
+    if not _exchange(built, final):  # no renameat2 here: two renames, the old folder is back if the second fails
+        aside = built.with_name(built.name + ".old")
+        os.rename(final, aside)
+        try:
+            os.rename(built, final)
+        except OSError:
+            os.rename(aside, final)
+            raise
+        built = aside
+    shutil.rmtree(built, ignore_errors=True)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Swap two paths atomically (Linux ``renameat2`` with RENAME_EXCHANGE); False where that does not exist."""
+    at_fdcwd, rename_exchange = -100, 2
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    return call(at_fdcwd, os.fsencode(a), at_fdcwd, os.fsencode(b), rename_exchange) == 0
+
+
+@dataclass
+class Entry:
+    """A finished stage: its folder, what it wrote, and what it said (``meta``)."""
+
+    stage: str
+    key: str
+    folder: Path
+    files: dict[str, dict[str, Any]]
+    meta: dict[str, Any]
+    seconds: float
+    reused: bool = False
+    memory: dict[str, Any] = field(default_factory=dict)
+    """Objects of this process that equal the files, so that the next stage need not read them again."""
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def broken(self) -> str | None:
+        """The first file that is missing or not what was written, or None."""
+        for name, fact in self.files.items():
+            path = self.path(name)
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != fact["bytes"] or sha256_file(path) != fact["sha256"]:
+                return f"{name} has changed since it was written"
+        return None
+
+
+class Store:
+    """The cache folder. ``warn`` is told, in a sentence, of every entry that had to be thrown away."""
+
+    def __init__(self, root: Path, warn: Callable[[str], None] = lambda text: None):
+        self.root = root
+        self.warn = warn
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Wait until nobody else holds ``name``; the lock of a process that died is free."""
+        from filelock import FileLock
+
+        folder = self.root / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{name}.lock"):
+            yield
+
+    def find(self, stage: str, key: str) -> Entry | None:
+        """The verified entry of that key, or None; a broken one is removed and reported."""
+        folder = self.root / stage / key
+        try:
+            record = json.loads((folder / ENTRY).read_text())
+            entry = Entry(stage, key, folder, record["files"], record["meta"], record["seconds"], reused=True)
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, OSError):
+            self._discard(folder, f"{stage}: the cached entry's record cannot be read")
+            return None
+        if fault := entry.broken():
+            self._discard(folder, f"{stage}: cached {fault}")
+            return None
+        return entry
+
+    def _discard(self, folder: Path, why: str) -> None:
+        self.warn(f"{why}; it is built again")
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def build(self, stage: str, key: str, parts: dict, run: Callable[[Path], tuple[dict, dict]]) -> Entry:
+        """Run ``run(folder)`` in a temporary folder and publish what it wrote under ``key``.
+
+        ``run`` returns ``(meta, memory)``; ``meta`` must be JSON. Nothing is left behind if it raises.
+        """
+        folder = self.root / stage / key
+        temporary = self.root / "tmp" / uuid.uuid4().hex
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            temporary.mkdir(parents=True)
+        except OSError as error:
+            raise unwritable(self.root, error) from None
+        try:
+            started = time.perf_counter()
+            meta, memory = run(temporary)
+            files = {}
+            for path in sorted(temporary.iterdir()):
+                with open(path, "rb") as f:
+                    os.fsync(f.fileno())
+                files[path.name] = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+            seconds = round(time.perf_counter() - started, 3)
+            record = {"stage": stage, "key": key, "parts": parts, "files": files, "meta": meta, "seconds": seconds}
+            write_json(temporary / ENTRY, record)
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.rename(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return Entry(stage, key, folder, files, meta, seconds, memory=memory)
+
+
+def unwritable(folder: Path, error: OSError) -> UsageError:
+    """The error for an output folder that the system does not let us write."""
+    return UsageError(
+        f"cannot write to {folder}", found=error.strerror or str(error),
+        expected="a folder that this user may write", next="OUT=<another folder>",
+    )

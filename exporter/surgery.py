@@ -1,0 +1,49 @@
+"""Small questions and steps that every rewrite needs, on top of onnx-graphsurgeon.
+
+A rewrite is ``apply(graph, shapes) -> matches``: it edits the graph in place and returns how many times its
+pattern was found. ``shapes(batch)`` is :func:`exporter.shapes.infer` on the graph before it, at that batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from exporter.shapes import Inferred
+
+Shapes = Callable[[int], Inferred]
+
+PROBES = (2, 3, 5, 31)
+"""Batches at which a shape is asked for; a size that is equal at all of them does not depend on the batch."""
+
+
+def constant(tensor: gs.Tensor) -> np.ndarray | None:
+    """The tensor's value where it is a constant, else None."""
+    return tensor.values if isinstance(tensor, gs.Constant) else None
+
+
+def path_of(node: gs.Node) -> str:
+    """The module path in a node's name: ``layers.0.blocks.1.attn`` of ``layers.0.blocks.1.attn/MatMul_3``."""
+    return node.name.rpartition("/")[0]
+
+
+def bypass(graph: gs.Graph, node: gs.Node) -> None:
+    """Take a node with one data input and one output out: its consumers read its input.
+
+    A graph output keeps its name: where the node makes one, the producer of its input makes it instead.
+    """
+    source, result = node.inputs[0], node.outputs[0]
+    if result in graph.outputs:
+        producer = source.inputs[0] if source.inputs else None
+        if producer is None or source in graph.outputs:
+            return
+        for consumer in list(source.outputs):
+            consumer.inputs = [result if t is source else t for t in consumer.inputs]
+        node.outputs.clear()
+        producer.outputs = [result if t is source else t for t in producer.outputs]
+        return
+    for consumer in list(result.outputs):
+        consumer.inputs = [source if t is result else t for t in consumer.inputs]
+    node.outputs.clear()

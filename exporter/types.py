@@ -1,0 +1,196 @@
+"""The words that every part of the tool speaks: frozen dataclasses, no behaviour that needs a library.
+
+Nothing here imports torch, onnx or numpy, so a recipe file, ``make list`` and an unchanged build stay
+within milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """An optimisation profile over the batch axis, in images: TensorRT's min, opt and max shapes."""
+
+    min: int
+    opt: int
+    max: int
+
+    @property
+    def static(self) -> bool:
+        return self.min == self.max
+
+    def __str__(self) -> str:
+        return str(self.opt) if self.static else f"{self.min}:{self.opt}:{self.max}"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output. Axis 0 is always the batch; ``shape`` holds the other axes where the recipe fixes them."""
+
+    name: str
+    meaning: str
+    shape: tuple[int, ...] = ()
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an RGB photograph becomes the model's input, with the names that timm and torchvision use.
+
+    ``mode`` is ``crop`` (the shorter side is resized to ``size / crop_pct``, then the centre is cut out) or
+    ``squash`` (both sides are resized to ``size``, the aspect ratio is given up). Pixels are scaled to 0..1,
+    then ``(x - mean) / std`` per channel; the layout is NCHW.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bicubic"
+    crop_pct: float = 1.0
+    mode: str = "crop"
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What a comparison of one output must hold, over all its samples.
+
+    ``relative_max``: the largest absolute difference, as a share of the reference's largest absolute value.
+    ``cosine``: the smallest cosine similarity between a sample and its reference.
+    """
+
+    relative_max: float
+    cosine: float
+
+
+@dataclass(frozen=True)
+class RewriteStep:
+    """One rewrite of a recipe: the file ``exporter/rewrites/<name>.py`` and how many matches are due.
+
+    ``matches`` is the exact number at the recipe's own image size; ``None`` says that the count is no
+    contract (a clean-up that may find nothing). At another image size a due count only must not be zero.
+    """
+
+    name: str
+    matches: int | None = None
+
+
+CLEANUPS = tuple(map(RewriteStep, ("static_shapes", "fold_constants", "remove_identities", "share_constants")))
+"""What every exported graph needs, whatever the model."""
+
+TOLERANCES = {
+    "fp32": Tolerance(1e-4, 0.99999),
+    "tf32": Tolerance(0.02, 0.999),
+    "fp16": Tolerance(0.02, 0.999),
+    "bf16": Tolerance(0.10, 0.99),
+}
+"""Starting point of a recipe: typed graph against FP32, by precision. ``fp32`` also judges the FP32 stages."""
+
+
+@dataclass(frozen=True)
+class ModuleSpec:
+    """What a recipe's ``build`` is asked for: image height and width in pixels, and the number of classes."""
+
+    image: tuple[int, int]
+    classes: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One model: how its torch module is made and what is promised of its engine.
+
+    ``build(spec)`` returns the module in eval mode with its library's own initialisation; it takes the
+    ``inputs`` in order and returns the ``outputs`` in order (a tensor, or a tuple of them).
+    ``adapt(state_dict, module)`` renames the keys of checkpoints written by other versions or libraries.
+    ``hub`` is the Hugging Face repository of the pretrained weights, or None where nobody published any.
+    ``head`` names the tensors whose first axis counts the classes, the first one found decides;
+    ``head_extra`` is how many of its rows are no classes (DETR's "no object").
+    ``published`` is (parameters in millions, GFLOPs, multiply and add counted as one) with ``classes`` classes.
+    ``attention_blocks`` counts the attentions, ``fused_attention`` how many of them the compiler must have
+    fused into one kernel, per precision: the fusion contract.
+    """
+
+    name: str
+    family: str
+    paper: str
+    build: Callable[[ModuleSpec], torch.nn.Module]
+    preprocessing: Preprocessing
+    outputs: tuple[TensorSpec, ...]
+    published: tuple[float, float]
+    image_multiple: int
+    task: str = "classification"
+    classes: int = 1000
+    opset: int = 22
+    batch: Batch = Batch(1, 8, 32)
+    input_name: str = "pixels"
+    hub: str | None = None
+    head: tuple[str, ...] = ("head.weight",)
+    head_extra: int = 0
+    adapt: Callable[[dict, torch.nn.Module], dict] | None = None
+    rewrites: tuple[RewriteStep, ...] = CLEANUPS
+    attention_blocks: int = 0
+    fused_attention: Mapping[str, int] = field(default_factory=dict)
+    tolerances: Mapping[str, Tolerance] = field(default_factory=lambda: TOLERANCES)
+    fixed_image: bool = False
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return (TensorSpec(self.input_name, "normalised RGB, NCHW", (3, *self.preprocessing.size)),)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """One way of typing the graph; ``exporter/precisions/<name>.py`` holds one as ``PRECISION``.
+
+    ``element_type`` is the ONNX type (numpy's name) of activations and weights. ``tf32`` lets the compiler round
+    the inputs of FP32 matrix products to TF32. ``refused`` maps a compute capability to the reason why it
+    cannot run this. ``keep_fp32`` is the set of operators that stay in FP32 inside the typed graph.
+    """
+
+    name: str
+    element_type: str
+    summary: str
+    tf32: bool = False
+    refused: Mapping[str, str] = field(default_factory=dict)
+    keep_fp32: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Request:
+    """A parsed and checked ``make engine``: what the user asked for, nothing that was found out later."""
+
+    recipe: Recipe
+    precision: Precision
+    batch: Batch
+    targets: tuple[str, ...]
+    backend: str
+    weights: str
+    io: str
+    out: Path
+    images: Path | None = None
+    allow_unfused: bool = False
+    without: tuple[str, ...] = ()
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class RewriteReport:
+    """What one rewrite did to the graph; ``max_abs_error`` is against the graph before it, None if unchanged."""
+
+    name: str
+    matches: int
+    nodes_before: int
+    nodes_after: int
+    max_abs_error: float | None
+    seconds: float
+    refused: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {k: (list(v) if isinstance(v, tuple) else v) for k, v in vars(self).items()}

@@ -1,0 +1,260 @@
+"""Where a model's weights come from: the hub, a seed, or a file of the user's.
+
+``auto`` takes the pretrained weights and, where the hub cannot be reached, random ones, said loudly. A ``.pt``
+file is read as tensors and nothing else: no object in it is ever executed.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+
+from exporter.errors import UsageError
+from exporter.store import sha256_file, sha256_text
+from exporter.types import Recipe
+
+SEED = 0
+HUB_FILE = "model.safetensors"
+REACH_SECONDS = 2.0
+
+WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "state_dict", "model_state_dict", "model", "module",
+            "net", "network", "teacher")
+"""Keys under which training scripts keep the weights, an exponential moving average before the plain ones."""
+
+PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
+"""What DataParallel, torch.compile and Lightning put before every key."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Resolved weights. ``kind`` is ``pretrained``, ``random`` or ``checkpoint``; ``why`` says why random."""
+
+    kind: str
+    source: str
+    sha256: str
+    classes: int
+    path: Path | None = None
+    why: str = ""
+
+    def as_dict(self) -> dict:
+        return {"source": self.source, "kind": self.kind, "sha256": self.sha256} | ({"why": self.why} if self.why else {})
+
+
+def resolve(recipe: Recipe, wanted: str) -> Weights:
+    """Find out which weights ``wanted`` (``auto``, ``pretrained``, ``random``, a path) means now, and hash them."""
+    if wanted == "random":
+        return _random(recipe, "asked for")
+    if wanted in ("auto", "pretrained"):
+        path, why = _from_hub(recipe)
+        if path is not None:
+            return Weights("pretrained", f"hf:{recipe.hub}", sha256_file(path), recipe.classes, path)
+        if wanted == "auto":
+            return _random(recipe, why)
+        raise UsageError(
+            "the pretrained weights cannot be had", model=recipe.name, stage="weights", found=why,
+            expected=f"{recipe.hub or 'a published checkpoint'}",
+            next=f"make engine MODEL={recipe.name} WEIGHTS=<path to a .safetensors or .pt>  or  WEIGHTS=random",
+        )
+    path = Path(wanted).expanduser()
+    if not path.is_file():
+        raise UsageError(
+            f"the checkpoint {wanted} does not exist", model=recipe.name, stage="weights",
+            found="a folder" if path.is_dir() else "no such file",
+            expected="a .safetensors, .pt, .pth or .bin file, or one of auto, pretrained, random",
+            next=f"make engine MODEL={recipe.name} WEIGHTS=<path>",
+        )
+    return Weights("checkpoint", path.name, sha256_file(path), _count_classes(recipe, path), path)
+
+
+def _random(recipe: Recipe, why: str) -> Weights:
+    return Weights("random", f"random, seed {SEED}", sha256_text("random", str(SEED), recipe.name), recipe.classes, why=why)
+
+
+def _from_hub(recipe: Recipe) -> tuple[Path | None, str]:
+    """The hub's file from its local cache or by download, or (None, why not)."""
+    if recipe.hub is None:
+        return None, "nobody published weights for this model"
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
+
+    cached = try_to_load_from_cache(recipe.hub, HUB_FILE)
+    if isinstance(cached, str):
+        return Path(cached), ""
+    if HF_HUB_OFFLINE:
+        return None, "HF_HUB_OFFLINE is set and the weights are not in the hub's cache"
+    host = urlparse(ENDPOINT)
+    if not os.environ.get("HTTPS_PROXY") and not os.environ.get("https_proxy"):
+        try:  # the hub's client retries for minutes; one connection tells whether that has a point
+            socket.create_connection((host.hostname, host.port or 443), REACH_SECONDS).close()
+        except OSError as error:
+            return None, f"{host.hostname} cannot be reached ({error.strerror or error})"
+    try:
+        return Path(hf_hub_download(recipe.hub, HUB_FILE)), ""
+    except Exception as error:
+        return None, f"{ENDPOINT}/{recipe.hub}: {str(error).splitlines()[0]}"
+
+
+def read(path: Path, model: str) -> dict:
+    """A checkpoint's tensors by name, wrappers and prefixes removed.
+
+    A file that is damaged, is no checkpoint, holds anything but tensors, or holds NaN or Inf is a
+    :class:`UsageError` that says which.
+    """
+    import torch
+
+    def broken(found: str, hint: str | None = None) -> UsageError:
+        return UsageError(
+            f"the checkpoint {path.name} cannot be read", model=model, stage="weights", found=found,
+            expected="a state dict in a .safetensors file, or in a .pt file that holds tensors only",
+            next=hint or f"copy or download {path.name} again",
+        )
+
+    if path.stat().st_size == 0:
+        raise broken("an empty file")
+    head = path.open("rb").read(512)
+    if head.startswith(b"version https://git-lfs"):
+        raise broken("a Git LFS pointer, not the file it points to", "git lfs pull")
+    if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
+        raise broken("an HTML page, probably a download that needed a login")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            state = load_file(path)
+        except (SafetensorError, ValueError, OSError) as error:
+            raise broken(f"{path.stat().st_size} bytes: {str(error).splitlines()[0]}") from None
+    else:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            text = str(error)
+            if "weights_only" in text or "Unsupported" in text:
+                kind = next((ln.strip() for ln in text.splitlines() if "GLOBAL" in ln or "Unsupported" in ln), "objects")
+                raise broken(
+                    f"pickled objects besides tensors ({kind[:160]})",
+                    "save it where you trust it: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')",
+                ) from None
+            raise broken(f"{path.stat().st_size} bytes: {text.splitlines()[0] if text else type(error).__name__}") from None
+    state = unwrap(state)
+    if not state:
+        raise broken("no tensors")
+    bad = [f"{name} ({int((~value.isfinite()).sum())} of {value.numel()})" for name, value in state.items()
+           if value.is_floating_point() and not value.isfinite().all()]
+    if bad:
+        raise broken(f"NaN or Inf in {_some(bad)}", "use a checkpoint from before the training diverged")
+    return state
+
+
+def unwrap(state: object) -> dict:
+    """The innermost mapping of names to tensors: ``{"state_dict": {"module.x": t}}`` becomes ``{"x": t}``.
+
+    An exponential moving average is preferred to the plain weights where a file has both, as timm does.
+    """
+    import torch
+
+    while isinstance(state, dict) and not any(isinstance(v, torch.Tensor) for v in state.values()):
+        state = next((state[k] for k in WRAPPERS if isinstance(state.get(k), dict)), None)
+    if not isinstance(state, dict):
+        return {}
+    for wrapper in WRAPPERS:  # a file may keep counters as tensors beside the weights
+        if isinstance(state.get(wrapper), dict):
+            return unwrap(state[wrapper])
+    tensors = {str(k): v for k, v in state.items() if isinstance(v, torch.Tensor)}
+    for prefix in PREFIXES[:2]:
+        while tensors and all(k.startswith(prefix) or k == "n_averaged" for k in tensors):
+            tensors = {k.removeprefix(prefix): v for k, v in tensors.items() if k != "n_averaged"}
+    return tensors
+
+
+def _count_classes(recipe: Recipe, path: Path) -> int:
+    """The number of classes that a checkpoint's head was trained for; the recipe's own where it has no head."""
+    state = _without_prefix(read(path, recipe.name), lambda keys: any(h in keys for h in recipe.head))
+    for name in recipe.head:
+        if name in state and state[name].ndim:
+            return int(state[name].shape[0]) - recipe.head_extra
+    return recipe.classes
+
+
+def _without_prefix(state: dict, fits) -> dict:
+    """``state`` with the common prefix removed that makes ``fits(keys)`` true, or as it is."""
+    if fits(state.keys()):
+        return state
+    for prefix in PREFIXES:
+        stripped = {k.removeprefix(prefix): v for k, v in state.items()}
+        if fits(stripped.keys()):
+            return stripped
+    return state
+
+
+def load(module, weights: Weights, recipe: Recipe) -> None:
+    """Fill ``module`` with the weights, in place.
+
+    Every parameter must be in the file with its shape, and the file must hold nothing else; buffers that the
+    module computes itself may be in the file. Otherwise :class:`UsageError` lists the names.
+    """
+    if weights.kind == "random":
+        shake(module)
+        return
+    wanted = module.state_dict()
+    state = _without_prefix(read(weights.path, recipe.name), lambda keys: len(wanted.keys() & keys) > len(wanted) // 2)
+    if recipe.adapt is not None:
+        try:
+            state = recipe.adapt(state, module)
+        except Exception as error:  # a filter meant for this family met a file of another one
+            raise _mismatch(recipe, weights, [f"{type(error).__name__}: {error}"], [], []) from None
+    buffers = {name for name, _ in module.named_buffers()} - wanted.keys()
+    state = {k: v for k, v in state.items() if k not in buffers}
+    missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in state if k not in wanted]
+    shapes = [f"{k} {tuple(state[k].shape)}, the model has {tuple(v.shape)}"
+              for k, v in wanted.items() if k in state and state[k].shape != v.shape]
+    if missing or unexpected or shapes:
+        raise _mismatch(recipe, weights, missing, unexpected, shapes)
+    module.load_state_dict(state, strict=False)
+
+
+def _mismatch(recipe: Recipe, weights: Weights, missing: list, unexpected: list, shapes: list) -> UsageError:
+    found = [f"{label} {len(names)}: {_some(names)}" for label, names in
+             (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes)) if names]
+    return UsageError(
+        f"the checkpoint {weights.path.name} is not of this architecture", model=recipe.name, stage="weights",
+        found="\n            ".join(found), expected=f"the tensors of {recipe.name} ({recipe.hub or recipe.family})",
+        next="MODEL=<the architecture it was trained with> (make list), or IMAGE=<the size it was trained at>",
+    )
+
+
+def _some(names: list[str], count: int = 6) -> str:
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
+
+
+def shake(module) -> None:
+    """Give every constant tensor of a freshly initialised module small seeded values around what it is.
+
+    Libraries initialise biases to 0, gains to 1 and statistics to (0, 1). A rewrite that lost a bias would go
+    unnoticed on such weights, and the exporter would store all of them once.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(SEED)
+    with torch.no_grad():
+        state = module.state_dict()
+        for name, tensor in state.items():
+            if tensor.is_floating_point() and tensor.numel() > 1 and (tensor == tensor.flatten()[0]).all():
+                noise = torch.randn(tensor.shape, generator=generator) * 0.05
+                tensor.add_(noise.abs() if name.endswith("running_var") else noise)
+
+
+def seeded(build, spec):
+    """``build(spec)`` under the tool's own seed, so that random weights are the same everywhere."""
+    import torch
+
+    state = torch.random.get_rng_state()
+    torch.manual_seed(SEED)
+    try:
+        return build(spec)
+    finally:
+        torch.random.set_rng_state(state)

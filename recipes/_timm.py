@@ -1,0 +1,19 @@
+"""What the families that come from timm share: making a module, reading its checkpoints."""
+
+from __future__ import annotations
+
+import sys
+
+from exporter.types import ModuleSpec
+
+
+def build(spec: ModuleSpec, name: str, **options):
+    """timm's module ``name`` for this image size and number of classes, in eval mode, with random weights."""
+    import timm
+
+    return timm.create_model(name, pretrained=False, img_size=spec.image, num_classes=spec.classes, **options).eval()
+
+
+def adapt(state_dict: dict, module) -> dict:
+    """Checkpoints of the paper's authors and of older timm: keys renamed, positions and bias tables resampled."""
+    return sys.modules[type(module).__module__].checkpoint_filter_fn(state_dict, module)

@@ -1,0 +1,71 @@
+"""DETR: a ResNet-50, an encoder and a decoder with 100 object queries; no anchors, no NMS (Carion 2020).
+
+The module is transformers' ``DetrForObjectDetection`` with timm's ResNet-50 and frozen batch norms. Images are
+squashed to a fixed square, so there is no pixel mask: the mask of an unpadded image is all ones and folds away.
+"""
+
+from __future__ import annotations
+
+import re
+
+from exporter.types import Batch, ModuleSpec, Preprocessing, Recipe, TensorSpec
+
+PAPER = "Carion et al. 2020, arXiv:2005.12872"
+
+RENAMED = (  # transformers 5 renamed these; the published checkpoints have the old names
+    (re.compile(r"backbone\.conv_encoder\."), "backbone."),
+    (re.compile(r"\bout_proj\b"), "o_proj"),
+    (re.compile(r"(layers\.\d+)\.(fc[12])\b"), r"\1.mlp.\2"),
+)
+
+
+def build(spec: ModuleSpec):
+    """DETR-R50 for ``spec.classes`` classes with random weights; (pixels) -> (logits, boxes)."""
+    from transformers import DetrConfig, DetrForObjectDetection
+
+    class Detr(DetrForObjectDetection):
+        """The same parameters under the same names, with tensors in and out."""
+
+        def forward(self, pixels):
+            found = super().forward(pixel_values=pixels, return_dict=True)
+            return found.logits, found.pred_boxes
+
+    return Detr(DetrConfig(num_labels=spec.classes)).eval()
+
+
+def adapt(state_dict: dict, module) -> dict:
+    """Names of checkpoints written before transformers 5; counters of batch norms that DETR freezes are dropped."""
+    renamed = {}
+    for key, value in state_dict.items():
+        if key.endswith("num_batches_tracked"):
+            continue
+        for pattern, replacement in RENAMED:
+            key = pattern.sub(replacement, key)
+        renamed[key] = value
+    return renamed
+
+
+RECIPES = (
+    Recipe(
+        name="detr_r50",
+        family="detr",
+        paper=PAPER,
+        build=build,
+        adapt=adapt,
+        hub="facebook/detr-resnet-50",
+        task="detection",
+        classes=91,
+        preprocessing=Preprocessing((800, 800), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225),
+                                    interpolation="bilinear", mode="squash"),
+        outputs=(
+            TensorSpec("logits", "scores of each query's classes, the last one is no object"),
+            TensorSpec("boxes", "centre x, centre y, width, height as shares of the image, per query"),
+        ),
+        published=(41.5, 60.6),
+        image_multiple=32,
+        batch=Batch(1, 2, 8),
+        head=("class_labels_classifier.weight",),
+        head_extra=1,
+        attention_blocks=18,
+    ),
+)
