@@ -119,3 +119,10 @@ def batch_is_dynamic(model: onnx.ModelProto) -> bool:
 def opset(model: onnx.ModelProto) -> int:
     """The version of the standard operator set that the model imports."""
     return next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+
+
+def describe(value: onnx.ValueInfoProto) -> dict:
+    """A graph input or output as the manifest has it: name, numpy type name, shape with names for free axes."""
+    kind = value.type.tensor_type
+    shape = [axis.dim_param or (axis.dim_value if axis.HasField("dim_value") else None) for axis in kind.shape.dim]
+    return {"name": value.name, "dtype": onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name, "shape": shape}

@@ -24,11 +24,6 @@ def constant(tensor: gs.Tensor) -> np.ndarray | None:
     return tensor.values if isinstance(tensor, gs.Constant) else None
 
 
-def path_of(node: gs.Node) -> str:
-    """The module path in a node's name: ``layers.0.blocks.1.attn`` of ``layers.0.blocks.1.attn/MatMul_3``."""
-    return node.name.rpartition("/")[0]
-
-
 def bypass(graph: gs.Graph, node: gs.Node) -> None:
     """Take a node with one data input and one output out: its consumers read its input.
 

@@ -101,4 +101,5 @@ def module_path(metadata) -> str:
         path = ast.literal_eval(scopes) if scopes else []
     except (ValueError, SyntaxError):
         return ""
-    return str(path[-2]) if len(path) > 1 else ""
+    inner = str(path[-2]) if len(path) > 1 else ""
+    return "" if inner.startswith("_empty_nn_module_stack") else inner  # what torch calls a node of no module

@@ -7,7 +7,7 @@ within milliseconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +140,10 @@ class Recipe:
     tolerances: Mapping[str, Tolerance] = field(default_factory=lambda: TOLERANCES)
     fixed_image: bool = False
 
+    def at(self, image: tuple[int, int]) -> Recipe:
+        """The same model for images of another height and width."""
+        return replace(self, preprocessing=replace(self.preprocessing, size=image))
+
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         return (TensorSpec(self.input_name, "normalised RGB, NCHW", (3, *self.preprocessing.size)),)
@@ -174,6 +178,7 @@ class Request:
     weights: str
     io: str
     out: Path
+    native_image: bool = True
     images: Path | None = None
     allow_unfused: bool = False
     without: tuple[str, ...] = ()

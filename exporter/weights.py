@@ -10,11 +10,15 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 from exporter.errors import UsageError
 from exporter.store import sha256_file, sha256_text
-from exporter.types import Recipe
+from exporter.types import ModuleSpec, Recipe
+
+if TYPE_CHECKING:
+    import torch
 
 SEED = 0
 HUB_FILE = "model.safetensors"
@@ -30,12 +34,11 @@ PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
 
 @dataclass(frozen=True)
 class Weights:
-    """Resolved weights. ``kind`` is ``pretrained``, ``random`` or ``checkpoint``; ``why`` says why random."""
+    """Located weights. ``kind`` is ``pretrained``, ``random`` or ``checkpoint``; ``why`` says why random."""
 
     kind: str
     source: str
     sha256: str
-    classes: int
     path: Path | None = None
     why: str = ""
 
@@ -43,14 +46,14 @@ class Weights:
         return {"source": self.source, "kind": self.kind, "sha256": self.sha256} | ({"why": self.why} if self.why else {})
 
 
-def resolve(recipe: Recipe, wanted: str) -> Weights:
+def locate(recipe: Recipe, wanted: str) -> Weights:
     """Find out which weights ``wanted`` (``auto``, ``pretrained``, ``random``, a path) means now, and hash them."""
     if wanted == "random":
         return _random(recipe, "asked for")
     if wanted in ("auto", "pretrained"):
         path, why = _from_hub(recipe)
         if path is not None:
-            return Weights("pretrained", f"hf:{recipe.hub}", sha256_file(path), recipe.classes, path)
+            return Weights("pretrained", f"hf:{recipe.hub}", sha256_file(path), path)
         if wanted == "auto":
             return _random(recipe, why)
         raise UsageError(
@@ -66,11 +69,11 @@ def resolve(recipe: Recipe, wanted: str) -> Weights:
             expected="a .safetensors, .pt, .pth or .bin file, or one of auto, pretrained, random",
             next=f"make engine MODEL={recipe.name} WEIGHTS=<path>",
         )
-    return Weights("checkpoint", path.name, sha256_file(path), _count_classes(recipe, path), path)
+    return Weights("checkpoint", path.name, sha256_file(path), path)
 
 
 def _random(recipe: Recipe, why: str) -> Weights:
-    return Weights("random", f"random, seed {SEED}", sha256_text("random", str(SEED), recipe.name), recipe.classes, why=why)
+    return Weights("random", f"random, seed {SEED}", sha256_text("random", str(SEED), recipe.name), why=why)
 
 
 def _from_hub(recipe: Recipe) -> tuple[Path | None, str]:
@@ -170,9 +173,11 @@ def unwrap(state: object) -> dict:
     return tensors
 
 
-def _count_classes(recipe: Recipe, path: Path) -> int:
+def count_classes(recipe: Recipe, weights: Weights) -> int:
     """The number of classes that a checkpoint's head was trained for; the recipe's own where it has no head."""
-    state = _without_prefix(read(path, recipe.name), lambda keys: any(h in keys for h in recipe.head))
+    if weights.kind != "checkpoint":
+        return recipe.classes
+    state = _without_prefix(read(weights.path, recipe.name), lambda keys: any(h in keys for h in recipe.head))
     for name in recipe.head:
         if name in state and state[name].ndim:
             return int(state[name].shape[0]) - recipe.head_extra
@@ -248,13 +253,15 @@ def shake(module) -> None:
                 tensor.add_(noise.abs() if name.endswith("running_var") else noise)
 
 
-def seeded(build, spec):
-    """``build(spec)`` under the tool's own seed, so that random weights are the same everywhere."""
+def module(recipe: Recipe, weights: Weights, spec: ModuleSpec) -> torch.nn.Module:
+    """The recipe's torch module in eval mode, filled with the weights; random ones are the same everywhere."""
     import torch
 
     state = torch.random.get_rng_state()
     torch.manual_seed(SEED)
     try:
-        return build(spec)
+        made = recipe.build(spec)
     finally:
         torch.random.set_rng_state(state)
+    load(made, weights, recipe)
+    return made

@@ -13,6 +13,7 @@ import functools
 import importlib.metadata
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -25,6 +26,9 @@ from exporter.types import Batch
 MODULES = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 RTX_TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """What ``tensorrt_rtx.ComputeCapability`` of the pinned version knows."""
+
+REFUSED = 3
+"""The child's exit code where the compiler does not accept the graph; its last line is JSON with the reason."""
 
 NATIVE = "native"
 """The target of the ``tensorrt`` backend: the GPU that is in the machine."""
@@ -80,8 +84,10 @@ def build(job: Job, model: str) -> float:
     """
     description = Path(job.log).with_suffix(".job.json")
     description.write_text(json.dumps(asdict(job)))
+    here = str(Path(__file__).parents[2])
     environment = dict(os.environ, POLYGRAPHY_USE_TENSORRT_RTX=str(int(job.backend == "tensorrt-rtx")),
-                       POLYGRAPHY_AUTOINSTALL_DEPS="0")
+                       POLYGRAPHY_AUTOINSTALL_DEPS="0",
+                       PYTHONPATH=os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH")))))
     started = time.perf_counter()
     child = subprocess.Popen([sys.executable, "-m", "exporter.backends.tensorrt", str(description)], env=environment,
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -94,10 +100,13 @@ def build(job: Job, model: str) -> float:
         description.unlink(missing_ok=True)
     if child.returncode == 0:
         return time.perf_counter() - started
-    try:
+    if child.returncode == REFUSED:
         reason = json.loads(out.splitlines()[-1])["error"]
-    except (ValueError, IndexError, KeyError):
-        reason = f"the compiler died (exit {child.returncode}): {(err.strip().splitlines() or ['no message'])[-1]}"
+    elif child.returncode < 0:
+        died = signal.Signals(-child.returncode).name
+        reason = f"the compiler was killed by {died}" + (", probably out of memory" if died == "SIGKILL" else "")
+    else:
+        raise RuntimeError(f"the build process failed:\n{err}")
     raise UsageError(
         f"{job.backend} does not compile this graph for {', '.join(job.targets)}", model=model, stage="compile",
         found=reason, expected="a graph that the compiler accepts",
@@ -150,7 +159,7 @@ def _build_here(job: Job) -> None:
     except Exception as error:
         errors = [text for severity, text in lines if severity in ("ERROR", "INTERNAL_ERROR")]
         print(json.dumps({"error": " | ".join(_sentence(e) for e in errors[:3]) or str(error)}))
-        sys.exit(1)
+        sys.exit(REFUSED)
     finally:
         Path(job.log).write_text("\n".join(f"{severity} {text}" for severity, text in lines) + "\n")
     with open(job.engine, "wb") as f:

@@ -1,0 +1,195 @@
+"""The bundle: what a build leaves for others, and ``manifest.json``, the engine's passport.
+
+``OUT/<model>/<precision>/`` appears in one step. A build that failed a check goes to ``<precision>.failed`` beside
+it, so that the last good bundle stays where a fleet looks for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exporter import SCHEMA, __version__
+from exporter.build import Build
+from exporter.errors import CheckFailed
+from exporter.registry import recipe_source
+from exporter.stages.reference import versions
+from exporter.store import place, publish_folder, sha256_text, unwritable, write_json
+
+FILES = {"model.onnx": ("type", "model.onnx"), "model.engine": ("compile", "model.engine"),
+         "kernels.json": ("compile", "kernels.json")}
+SHARED = {"raw.onnx": "trace", "model.fp32.onnx": "rewrite"}
+PARITY = ("fp32_parity", "typed_parity", "engine_parity")
+PACKAGES = ("torch", "torchvision", "timm", "transformers", "onnx", "onnxscript", "onnx-ir", "onnxruntime",
+            "onnx-graphsurgeon", "polygraphy", "numpy")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A published bundle; ``failures`` are the checks that it failed, as sentences."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    failures: tuple[CheckFailed, ...]
+    reused: bool
+
+
+def publish(build: Build) -> Bundle:
+    """Put the build's files and its manifest into place; an unchanged bundle is left alone."""
+    failures = check(build)
+    home = build.request.out / build.recipe.name
+    name = build.request.precision.name
+    folder = home / (f"{name}.failed" if failures else name)
+    stages = {stage: entry.key for stage, entry in build.entries.items()}
+    with build.store.lock(f"{build.recipe.name}.bundle"):
+        current = _current(folder, stages, build)
+        if current is not None:
+            return Bundle(folder, current, failures, reused=True)
+        record = manifest(build, failures) | {"stages": stages}
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            _share(build, home)
+            temporary = home / f".{name}.{uuid.uuid4().hex[:8]}.tmp"
+            temporary.mkdir()
+            try:
+                for _, (stage, source) in _files(build).items():
+                    place(build.file(stage, source), temporary / source)
+                write_json(temporary / "parity.json", parity(build) | {"samples": build.entries["reference"].meta["samples"]})
+                write_json(temporary / "manifest.json", record)
+                publish_folder(temporary, folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        except OSError as error:
+            raise unwritable(home, error) from None
+        if not failures:
+            shutil.rmtree(home / f"{name}.failed", ignore_errors=True)
+    return Bundle(folder, record, failures, reused=False)
+
+
+def _files(build: Build) -> dict[str, tuple[str, str]]:
+    """The bundle's files from the cache, with the weights' file of an ONNX model over the single-file limit."""
+    more = {name: ("type", name) for name in build.entries["type"].files}
+    return {**FILES, **more}
+
+
+def _current(folder: Path, stages: dict[str, str], build: Build) -> dict | None:
+    """The manifest that is there, if it is of these stages and the files beside it are the cache's."""
+    try:
+        record = json.loads((folder / "manifest.json").read_text())
+        same = record["stages"] == stages and all(
+            _same_file(folder / name, build.file(stage, name)) for name, (stage, _) in _files(build).items())
+        return record if same and (folder / "parity.json").is_file() else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    """Whether ``a`` is ``b`` (a hard link), or a copy of equal size that was not touched after it was made."""
+    if os.path.samefile(a, b):
+        return True
+    first, second = a.stat(), b.stat()
+    return first.st_size == second.st_size and first.st_nlink == 1 and second.st_nlink == 1
+
+
+def _share(build: Build, home: Path) -> None:
+    """Put the files of the model's own stages, and nothing else, beside its precisions."""
+    for stage in SHARED.values():
+        for name in build.entries[stage].files:
+            target = home / name
+            if target.exists() and os.path.samefile(target, build.file(stage, name)):
+                continue
+            temporary = home / f".{name}.{uuid.uuid4().hex[:8]}.tmp"
+            place(build.file(stage, name), temporary)
+            os.replace(temporary, target)
+
+
+def parity(build: Build) -> dict[str, dict]:
+    """Every rung of the ladder by name, in order."""
+    return {name: rung for stage in PARITY for name, rung in build.entries[stage].meta["rungs"].items()}
+
+
+def check(build: Build) -> tuple[CheckFailed, ...]:
+    """The checks that this build fails: comparisons outside their tolerance, and the fusion contract."""
+    again = f"make parity MODEL={build.recipe.name} PRECISION={build.request.precision.name}"
+    failures = [CheckFailed(f"{name} disagree", model=build.recipe.name, stage="parity", found=rung["why"],
+                            expected="every output of every batch inside its tolerance", next=again)
+                for name, rung in parity(build).items() if rung["status"] == "failed"]
+    if (unfused := fusion_failure(build)) and not build.request.allow_unfused:
+        failures.append(unfused)
+    return tuple(failures)
+
+
+def fusion_failure(build: Build) -> CheckFailed | None:
+    """The fusion contract: how many attention blocks the recipe says lie in one kernel each."""
+    from exporter.naming import block_of, path_of
+
+    due = build.recipe.fused_attention.get(build.request.precision.name, 0)
+    meta = build.entries["compile"].meta
+    if len(meta["fused_attention"]) >= due:
+        return None
+    blocks = list(dict.fromkeys(block_of(path_of(name)) for name in meta["unfused_attention"]))
+    report = json.loads(build.file("compile", "kernels.json").read_text())
+    kernels = [k["name"] for k in report["kernels"] if set(k["nodes"]) & set(meta["unfused_attention"])]
+    return CheckFailed(
+        "the compiler did not fuse the attention that the recipe says it fuses", model=build.recipe.name, stage="compile",
+        found=f"{len(meta['fused_attention'])} fused; not {', '.join(blocks[:4])}: {', '.join(kernels[:4])}",
+        expected=f"{due} attention blocks in one kernel each (recipes/{build.recipe.family}.py)",
+        next=f"make kernels MODEL={build.recipe.name} PRECISION={build.request.precision.name} ALLOW_UNFUSED=1")
+
+
+def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
+    """Everything that a user of the engine may ask about it."""
+    request, recipe, entries = build.request, build.recipe, build.entries
+    engine, typed = entries["compile"], entries["type"]
+    how = recipe.preprocessing
+    rewrites = [{k: r[k] for k in ("name", "matches", "nodes_before", "nodes_after", "max_abs_error")}
+                for r in entries["rewrite"].meta["rewrites"]]
+    onnx = typed.files["model.onnx"]
+    return {
+        "schema": SCHEMA,
+        "status": "failed" if failures else "passed",
+        "failures": [f.as_dict() for f in failures],
+        "model": recipe.name,
+        "recipe_sha256": sha256_text(recipe_source(recipe)),
+        "paper": recipe.paper,
+        "precision": request.precision.name,
+        "weights": {k: v for k, v in entries["weights"].meta.items()},
+        "inputs": typed.meta["inputs"],
+        "outputs": [o | {"meaning": s.meaning} for o, s in zip(typed.meta["outputs"], recipe.outputs, strict=True)],
+        "preprocessing": {"size": list(how.size), "interpolation": how.interpolation, "mean": list(how.mean),
+                          "std": list(how.std), "crop_pct": how.crop_pct, "mode": how.mode, "layout": "NCHW", "colour": "RGB"},
+        "batch": {"min": request.batch.min, "opt": request.batch.opt, "max": request.batch.max},
+        "opset": typed.meta["opset"],
+        "rewrites": rewrites,
+        "without": list(request.without),
+        "kept_fp32": typed.meta["kept_fp32"],
+        "onnx": {"sha256": onnx["sha256"], "bytes": onnx["bytes"], "nodes": typed.meta["nodes"],
+                 "external_data": [n for n in typed.files if n != "model.onnx"]},
+        "engine": {"sha256": engine.files["model.engine"]["sha256"], "bytes": engine.files["model.engine"]["bytes"],
+                   "backend": engine.meta["backend"], "backend_version": engine.meta["backend_version"],
+                   "targets": engine.meta["targets"]},
+        "kernels": engine.meta["totals"],
+        "unfused_attention": engine.meta["unfused_attention"],
+        "unfused_allowed": request.allow_unfused and fusion_failure(build) is not None,
+        "parity": parity(build),
+        "calibration": None,
+        "versions": {"vit-exporter": __version__, "python": platform.python_version(), **versions(*PACKAGES),
+                     request.backend: engine.meta["backend_version"]},
+        "seconds": {name: entry.seconds for name, entry in entries.items()},
+        "reused": [name for name, entry in entries.items() if entry.reused],
+        "peak_rss_bytes": peak_rss(),
+        "command": request.command,
+    }
+
+
+def peak_rss() -> int:
+    """Bytes: this process's peak and its largest child's together, an upper bound of what they used at once."""
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return unit * sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -1,0 +1,123 @@
+"""``python -m exporter VERB ...``: every Make target is one verb. Parses words, calls, prints; decides nothing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import signal
+import sys
+
+from exporter.errors import ExporterError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; returns the exit code: 0 done, 1 a check failed, 2 the request cannot be served."""
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_args(words)
+    arguments.command = "python -m exporter " + shlex.join(words)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return arguments.run(arguments)
+    except ExporterError as error:
+        if getattr(arguments, "json", False):
+            print(json.dumps({"error": error.as_dict()}, indent=1))
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; the last good bundle is as it was", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def _terminate(number, frame):
+    raise KeyboardInterrupt  # the clean-up of Ctrl-C: the compiler's process ends, temporary files go
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m exporter", description="Vision transformers from PyTorch to TensorRT engines.")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for name, run, text in (
+        ("engine", engine, "build an engine, prove its parity, leave a bundle"),
+        ("parity", parity, "the parity ladder of a build, rung by rung"),
+        ("kernels", kernels, "the kernels that the compiler emitted, biggest first"),
+    ):
+        verb = verbs.add_parser(name, help=text, description=text)
+        _add_request(verb)
+        verb.set_defaults(run=run)
+    verb = verbs.add_parser("list", help="the models", description="The models, by family.")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_defaults(run=list_models)
+    return parser
+
+
+def _add_request(verb: argparse.ArgumentParser) -> None:
+    add = verb.add_argument
+    add("model", help="a recipe's name (see: list)")
+    add("--precision", default="fp16", help="fp32, tf32, fp16 (default), bf16")
+    add("--target", help="compute capabilities, comma-separated (default: sm80,sm86,sm89,sm120)")
+    add("--batch", help="N (static) or MIN:OPT:MAX (default: the recipe's, mostly 1:8:32)")
+    add("--weights", default="auto", help="auto (default), pretrained, random, or a .safetensors / .pt file")
+    add("--image", help="image size in pixels, N or HEIGHTxWIDTH (default: the recipe's)")
+    add("--io", default="fp32", help="type of inputs and outputs: fp32 (default) or the precision's own")
+    add("--images", help="a folder of photographs for parity (default: six that scikit-image ships)")
+    add("--out", default="build", help="where bundles and the cache go (default: build)")
+    add("--backend", default="tensorrt-rtx", help="tensorrt-rtx (default, no GPU needed) or tensorrt")
+    add("--without", default="", help="rewrites to leave out, comma-separated")
+    add("--allow-unfused", action="store_true", help="let a build pass that the compiler fused less than promised")
+    add("--quiet", action="store_true", help="no progress, only the verdict")
+    add("--json", action="store_true", help="print the result as JSON on standard output")
+
+
+def _build(arguments):
+    from exporter import pipeline, request
+    from exporter.progress import Progress
+
+    fields = ("precision", "batch", "target", "backend", "weights", "image", "io", "out", "images", "allow_unfused",
+              "without", "command")
+    asked = request.parse(arguments.model, **{name: getattr(arguments, name) for name in fields})
+    return pipeline.run(asked, Progress(arguments.quiet))
+
+
+def _finish(arguments, made, data, show) -> int:
+    """Print ``data`` as JSON or ``show()``, then the failures; the exit code."""
+    if arguments.json:
+        print(json.dumps(data, indent=1, ensure_ascii=False))
+    else:
+        show()
+    for failure in made.failures:
+        print(f"error: {failure}", file=sys.stderr)
+    return 1 if made.failures else 0
+
+
+def engine(arguments) -> int:
+    from exporter import tables
+
+    made = _build(arguments)
+    return _finish(arguments, made, made.manifest, lambda: tables.verdict(made.manifest, made.folder))
+
+
+def parity(arguments) -> int:
+    from exporter import tables
+
+    made = _build(arguments)
+    return _finish(arguments, made, made.manifest["parity"], lambda: tables.parity(made.manifest))
+
+
+def kernels(arguments) -> int:
+    from exporter import tables
+
+    made = _build(arguments)
+    data = json.loads((made.folder / "kernels.json").read_text())
+    return _finish(arguments, made, data, lambda: tables.kernels(data))
+
+
+def list_models(arguments) -> int:
+    from exporter import tables
+
+    if arguments.json:
+        print(json.dumps(tables.model_rows(), indent=1))
+    else:
+        tables.models()
+    return 0

@@ -1,0 +1,70 @@
+"""The stages of a build, in order. This list is the whole pipeline; everything else is in the stages' own files."""
+
+from __future__ import annotations
+
+from exporter import bundle
+from exporter.build import Build
+from exporter.errors import ExporterError
+from exporter.progress import Progress
+from exporter.registry import source
+from exporter.stages import compile as compile_stage
+from exporter.stages import engine_parity, fp32_parity, reference, rewrite, trace, typed, typed_parity, weights
+from exporter.store import Entry, Store, key_of
+from exporter.types import Request
+
+STAGES = (weights, reference, trace, rewrite, fp32_parity, typed, compile_stage, typed_parity, engine_parity)
+
+
+def run(request: Request, progress: Progress) -> bundle.Bundle:
+    """Bring every stage up to date and publish the bundle.
+
+    Raises :class:`UsageError` where the request cannot be served and :class:`CheckFailed` where a rewrite breaks its
+    contract. A failed parity or fusion check is no exception: the returned bundle says so.
+    """
+    store = Store(request.out / ".cache", progress.warn)
+    build = Build(request, store)
+    try:
+        for stage in STAGES:
+            with progress.stage(stage.NAME) as line:
+                build.note = line.show
+                entry = build.entries[stage.NAME] = _bring_up_to_date(stage, build)
+                line.summary, line.reused = stage.summary(entry), entry.reused
+            if stage is weights and build.weights.kind == "random":
+                progress.banner(f"RANDOM WEIGHTS: {build.weights.why}\nThis engine computes nothing useful.")
+        with progress.stage("bundle") as line:
+            made = bundle.publish(build)
+            line.summary, line.reused = str(made.folder), made.reused
+    except ExporterError as error:
+        error.model = error.model or request.recipe.name
+        raise
+    return made
+
+
+def _bring_up_to_date(stage, build: Build) -> Entry:
+    """The stage's entry from the cache, or made now; one process at a time makes it."""
+    parts = {**stage.parts(build), "code": [source(name) for name in (*stage.CODE, stage.__name__)],
+             "needs": [build.entries[name].key for name in stage.NEEDS]}
+    key = key_of(parts)
+    with build.store.lock(f"{build.recipe.name}.{stage.NAME}"):
+        found = build.store.find(stage.NAME, key)
+        if found is not None:
+            return found
+        try:
+            return build.store.build(stage.NAME, key, _explained(parts), lambda folder: stage.run(build, folder))
+        except ExporterError as error:
+            error.stage = error.stage or stage.NAME
+            raise
+
+
+def _explained(parts: dict) -> dict:
+    """The parts of a key as the entry records them: source texts as their hashes."""
+    from exporter.store import sha256_text
+
+    def short(value):
+        if isinstance(value, str) and len(value) > 400:
+            return f"sha256:{sha256_text(value)}"
+        if isinstance(value, (list, tuple)):
+            return [short(v) for v in value]
+        return {k: short(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+    return short(parts)

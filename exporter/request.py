@@ -1,0 +1,177 @@
+"""From the words of the command line to a checked :class:`exporter.types.Request`, before anything is done.
+
+Everything that can be refused without work is refused here, with the reason and what to type instead.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from exporter import registry
+from exporter.backends import tensorrt
+from exporter.errors import UsageError, nearest
+from exporter.store import unwritable
+from exporter.types import Batch, Precision, Recipe, Request
+
+DEFAULT_TARGETS = ("sm80", "sm86", "sm89", "sm120")
+LARGEST_BATCH = 4096
+LARGEST_IMAGE = 2048
+
+REFUSED_BY_RTX = {
+    "sm90": "TensorRT-RTX compiles for GeForce and workstation GPUs and A100, not for Hopper",
+    "sm100": "TensorRT-RTX does not compile for data-centre Blackwell",
+    "sm103": "TensorRT-RTX does not compile for data-centre Blackwell",
+    "sm70": "TensorRT-RTX begins with sm75 (Turing)",
+}
+
+
+def parse(model: str, precision: str = "fp16", *, batch: str | None = None, target: str | None = None,
+          backend: str = "tensorrt-rtx", weights: str = "auto", image: str | None = None, io: str = "fp32",
+          out: str = "build", images: str | None = None, allow_unfused: bool = False, without: str = "",
+          command: str = "") -> Request:
+    """Check every word; raises :class:`UsageError` for the first one that cannot be served."""
+    recipe = registry.recipe(model)
+    kind = registry.precision(precision)
+    try:
+        return Request(
+            recipe=parse_image(recipe, image),
+            precision=kind,
+            batch=parse_batch(batch, recipe),
+            targets=parse_targets(target, parse_backend(backend), kind),
+            backend=backend,
+            weights=weights,
+            io=parse_io(io, kind),
+            out=writable(Path(out)),
+            native_image=image is None or parse_image(recipe, image) == recipe,
+            images=Path(images).expanduser() if images else None,
+            allow_unfused=allow_unfused,
+            without=parse_without(without, recipe),
+            command=command,
+        )
+    except UsageError as error:
+        error.model = error.model or recipe.name
+        raise
+
+
+def parse_batch(text: str | None, recipe: Recipe) -> Batch:
+    """``8`` -> a static batch, ``1:8:32`` -> min, opt and max of the profile; None is the recipe's own."""
+    if text is None:
+        return recipe.batch
+    parts = text.split(":")
+    hint = f"BATCH=8   or   BATCH={recipe.batch}"
+    try:
+        numbers = [int(p) for p in parts]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 3):
+        raise UsageError("BATCH cannot be read", found=text, expected="N (static) or MIN:OPT:MAX, in images", next=hint)
+    batch = Batch(*(numbers * 3 if len(numbers) == 1 else numbers))
+    if batch.min < 1 or batch.max > LARGEST_BATCH:
+        raise UsageError("BATCH is out of range", found=text, expected=f"1 to {LARGEST_BATCH} images", next=hint)
+    if not batch.min <= batch.opt <= batch.max:
+        raise UsageError("BATCH is not in order", found=text, expected="MIN <= OPT <= MAX", next=hint)
+    return batch
+
+
+def parse_image(recipe: Recipe, text: str | None) -> Recipe:
+    """The recipe at ``224`` or ``320x256`` (height x width) pixels."""
+    own = recipe.preprocessing.size
+    if text is None:
+        return recipe
+    try:
+        sizes = tuple(int(n) for n in text.lower().split("x"))
+    except ValueError:
+        sizes = ()
+    hint = f"IMAGE={own[0]}"
+    if len(sizes) not in (1, 2):
+        raise UsageError("IMAGE cannot be read", found=text, expected="a size in pixels, or HEIGHTxWIDTH", next=hint)
+    size = (sizes[0], sizes[-1])
+    if size == own:
+        return recipe
+    if recipe.fixed_image:
+        raise UsageError("this model takes one image size only: the number of tokens is a weight's shape",
+                         found=text, expected=f"{own[0]}x{own[1]}", next=hint)
+    step = recipe.image_multiple
+    if any(n < step or n > LARGEST_IMAGE or n % step for n in size):
+        raise UsageError("the model cannot take this image size", found=f"{size[0]}x{size[1]}",
+                         expected=f"multiples of {step} from {step} to {LARGEST_IMAGE}",
+                         next=f"IMAGE={min(max(round(size[0] / step), 1) * step, LARGEST_IMAGE // step * step)}")
+    return recipe.at(size)
+
+
+def parse_backend(name: str) -> str:
+    if name not in tensorrt.MODULES:
+        raise UsageError(f"there is no backend {name!r}", found=name, expected=", ".join(tensorrt.MODULES),
+                         next=f"BACKEND={nearest(name, tensorrt.MODULES).split(', ')[0]}")
+    return name
+
+
+def parse_targets(text: str | None, backend: str, precision: Precision) -> tuple[str, ...]:
+    """The compute capabilities to compile for, sorted and each once; refused where one cannot run the precision."""
+    if backend == "tensorrt":
+        return _native(text, precision)
+    targets = tuple(dict.fromkeys(t.strip().lower() for t in (text or ",".join(DEFAULT_TARGETS)).split(",") if t.strip()))
+    known = ",".join(tensorrt.RTX_TARGETS)
+    if not targets:
+        raise UsageError("TARGET names no compute capability", found=repr(text), expected=known, next="TARGET=sm80")
+    for target in targets:
+        if target not in tensorrt.RTX_TARGETS:
+            why = REFUSED_BY_RTX.get(target, "TensorRT-RTX does not know this compute capability")
+            hint = (f"BACKEND=tensorrt on a machine with that GPU ({target})" if target in REFUSED_BY_RTX
+                    else f"TARGET={nearest(target, tensorrt.RTX_TARGETS).split(', ')[0]}")
+            raise UsageError(why, found=target, expected=known, next=hint)
+    _refuse(targets, precision)
+    return tuple(sorted(targets, key=tensorrt.capability))
+
+
+def _native(text: str | None, precision: Precision) -> tuple[str, ...]:
+    device, why = tensorrt.cuda_device()
+    if device is None:
+        raise UsageError("BACKEND=tensorrt compiles on the GPU of this machine and there is none", found=why,
+                         expected="an NVIDIA GPU with its driver", next="BACKEND=tensorrt-rtx compiles without a GPU")
+    if text and text.lower() not in (device, tensorrt.NATIVE):
+        raise UsageError("BACKEND=tensorrt compiles for the GPU of this machine only", found=text, expected=device,
+                         next=f"leave TARGET out, or BACKEND=tensorrt-rtx TARGET={text}")
+    _refuse((device,), precision)
+    return (device,)
+
+
+def _refuse(targets: tuple[str, ...], precision: Precision) -> None:
+    bad = [t for t in targets if t in precision.refused]
+    if bad:
+        others = ",".join(t for t in targets if t not in bad)
+        raise UsageError(f"{bad[0]} cannot run {precision.name}: {precision.refused[bad[0]]}", found=",".join(targets),
+                         expected=f"targets without {', '.join(bad)}", next=f"TARGET={others}" if others else "PRECISION=fp16")
+
+
+def parse_io(text: str, precision: Precision) -> str:
+    """``fp32``, or the precision's own 16-bit type."""
+    allowed = ["fp32"] + ([precision.name] if precision.element_type != "float32" else [])
+    if text not in allowed:
+        raise UsageError(f"inputs and outputs cannot be {text} at precision {precision.name}", found=text,
+                         expected=" or ".join(allowed), next=f"IO={allowed[-1]}")
+    return text
+
+
+def parse_without(text: str, recipe: Recipe) -> tuple[str, ...]:
+    """Rewrites to leave out, comma-separated."""
+    known = [step.name for step in recipe.rewrites]
+    names = tuple(n.strip() for n in text.split(",") if n.strip())
+    for name in names:
+        if name not in known:
+            raise UsageError(f"{recipe.name} has no rewrite {name!r}", found=name, expected=", ".join(known),
+                             next=f"WITHOUT={nearest(name, known).split(', ')[0]}")
+    return names
+
+
+def writable(out: Path) -> Path:
+    """``out`` if a file can be made in it or where it will be made; nothing is created."""
+    existing = out
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise unwritable(out, NotADirectoryError(20, f"{existing} is a file"))
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise unwritable(out, PermissionError(13, f"{existing} is read-only for this user"))
+    return out

@@ -1,0 +1,102 @@
+"""``model.onnx`` -> ``model.engine`` and ``kernels.json``: the real compiler, and what it emitted.
+
+A log of an engine with a free batch shows -1 for sizes, so bytes and FLOPs are read from a second build of the same
+graph with the profile's optimum as its batch.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from exporter import SCHEMA
+from exporter.backends import tensorrt
+from exporter.build import Build
+from exporter.store import Entry, write_json
+
+NAME = "compile"
+NEEDS = ("type",)
+CODE = ("exporter.backends.tensorrt", "exporter.kernels", "exporter.flops", "exporter.roofline")
+FILE = "model.engine"
+
+
+def parts(build: Build) -> dict:
+    request = build.request
+    device = tensorrt.cuda_device()[0] if request.backend == "tensorrt" else None
+    return {"backend": request.backend, "version": tensorrt.version(request.backend), "targets": request.targets,
+            "batch": str(request.batch), "tf32": request.precision.tf32, "device": device}
+
+
+def run(build: Build, folder: Path) -> tuple[dict, dict]:
+    from exporter import flops, kernels
+
+    batch = build.request.batch
+    real = _job(build, build.file("type", "model.onnx"), folder, "model", (batch.min, batch.opt, batch.max))
+    build.note(f"{build.request.backend} for {', '.join(build.request.targets)}")
+    if batch.static:
+        seconds = {"engine": tensorrt.build(real, build.recipe.name)}
+        engine = sized = kernels.parse(Path(real.log).read_text())
+    else:
+        twin = _static_twin(build, folder)
+        with ThreadPoolExecutor(2) as pool:  # each waits for a child process
+            first, second = (pool.submit(tensorrt.build, job, build.recipe.name) for job in (real, twin))
+            seconds = {"engine": first.result(), "static_twin": second.result()}
+        engine, sized = (kernels.parse(Path(job.log).read_text()) for job in (real, twin))
+        for path in (Path(twin.engine), Path(twin.log), *folder.glob("twin.onnx*")):
+            path.unlink()
+    Path(real.log).unlink()
+    counts = flops.per_node(build.model("type", "model.onnx"), batch.opt)
+    engine, sized = kernels.with_flops(engine, counts), kernels.with_flops(sized, counts)
+    report = describe(build, engine, sized)
+    write_json(folder / "kernels.json", report | {"kernels": [k.as_dict() for k in engine],
+                                                  "at_opt": [k.as_dict() for k in sized]})
+    return {"backend": build.request.backend, "backend_version": tensorrt.version(build.request.backend),
+            "targets": list(build.request.targets), "builds": {k: round(v, 2) for k, v in seconds.items()}, **report}, {}
+
+
+def _job(build: Build, onnx: Path, folder: Path, name: str, batch: tuple[int, int, int]) -> tensorrt.Job:
+    spec = build.recipe.inputs[0]
+    return tensorrt.Job(
+        onnx=str(onnx.resolve()), engine=str(folder / f"{name}.engine"), log=str(folder / f"{name}.log"),
+        backend=build.request.backend, targets=build.request.targets, batch=batch, input_name=spec.name,
+        shape=spec.shape, tf32=build.request.precision.tf32)
+
+
+def _static_twin(build: Build, folder: Path) -> tensorrt.Job:
+    import onnx
+
+    from exporter import onnxio
+
+    opt = build.request.batch.opt
+    model = onnx.ModelProto()
+    model.CopyFrom(build.model("type", "model.onnx"))
+    onnxio.fix_batch(model, opt)
+    onnxio.save(model, folder / "twin.onnx")
+    return _job(build, folder / "twin.onnx", folder, "twin", (opt, opt, opt))
+
+
+def describe(build: Build, engine: list, sized: list) -> dict:
+    """Totals by target, and which attention blocks lie in one kernel."""
+    from exporter import kernels, roofline
+
+    attention = build.entries["type"].meta["attention"]
+    fused, unfused = kernels.fused_attention(engine, attention)
+    totals = kernels.totals(engine, sized, attention).as_dict()
+    tf32 = build.request.precision.tf32
+    by_target = {}
+    for target in build.request.targets:
+        chip = roofline.CHIPS.get(target)
+        bound = round(roofline.microseconds(sized, chip, tf32), 1) if chip else None
+        by_target[target] = {**totals, "batch": build.request.batch.opt, "roofline_us": bound,
+                             "chip": chip.name if chip else f"no figures for {target}"}
+    return {"schema": SCHEMA, "model": build.recipe.name, "precision": build.request.precision.name,
+            "batch_at_opt": build.request.batch.opt, "totals": by_target, "fused_attention": fused,
+            "unfused_attention": unfused}
+
+
+def summary(entry: Entry) -> str:
+    first = next(iter(entry.meta["totals"].values()))
+    attention = len(entry.meta["fused_attention"]) + len(entry.meta["unfused_attention"])
+    fused = f", {first['fused_attention']} of {attention} attentions fused" if attention else ""
+    return (f"{','.join(entry.meta['targets'])}: {first['count']} kernels{fused}, "
+            f"{first['bytes_moved'] / 1e6:.0f} MB moved at batch {first['batch']}, engine {entry.files[FILE]['bytes'] / 1e6:.0f} MB")

@@ -1,0 +1,46 @@
+"""``model.onnx`` against ``model.engine`` on this machine's GPU; where there is none, it says so and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exporter.backends import tensorrt
+from exporter.build import Build
+from exporter.stages import fp32_parity
+from exporter.store import Entry
+
+NAME = "engine_parity"
+NEEDS = ("typed_parity", "compile")
+CODE = ("exporter.parity", "exporter.metrics", "exporter.samples", "exporter.backends.tensorrt")
+
+
+def parts(build: Build) -> dict:
+    return {"device": tensorrt.cuda_device(), "batch": str(build.request.batch), "io": build.request.io}
+
+
+def run(build: Build, folder: Path) -> tuple[dict, dict]:
+    from exporter import parity
+
+    device, why = tensorrt.cuda_device()
+    if device is not None and device not in build.request.targets:
+        device, why = None, f"the engine is for {', '.join(build.request.targets)}, the GPU here is {device}"
+    if device is None:
+        return {"rungs": {"typed/engine": parity.Rung(parity.NOT_RUN, why).as_dict()}}, {}
+    feeds, _ = fp32_parity.planned(build)
+    expected = fp32_parity.answers(build, "typed_parity", "typed")
+    build.note(f"the engine on this machine's {device}")
+    runner = tensorrt.runner(build.file("compile", "model.engine"), build.request.backend)
+    found = parity.run(runner, [_typed(feed, build) for feed in feeds])
+    tolerance = build.recipe.tolerances[build.request.precision.name]
+    return {"rungs": {"typed/engine": parity.compare(build.recipe, tolerance, expected, found).as_dict()}}, {}
+
+
+def _typed(feed: dict, build: Build) -> dict:
+    """The feed as torch tensors of the engine's input type; numpy has no bfloat16."""
+    import torch
+
+    kind = build.request.precision.element_type if build.request.io != "fp32" else "float32"
+    return {name: torch.from_numpy(value).to(getattr(torch, kind)) for name, value in feed.items()}
+
+
+summary = fp32_parity.summary

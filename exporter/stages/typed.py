@@ -1,0 +1,53 @@
+"""``model.fp32.onnx`` -> ``model.onnx``: strongly typed for the precision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exporter.build import Build
+from exporter.stages.reference import versions
+from exporter.store import Entry
+
+NAME = "type"
+NEEDS = ("rewrite",)
+CODE = ("exporter.casting", "exporter.shapes", "exporter.onnxio")
+FILE = "model.onnx"
+
+
+def parts(build: Build) -> dict:
+    from exporter.registry import source
+
+    name = build.request.precision.name
+    return {"precision": name, "io": build.request.io, "code": source(f"exporter.precisions.{name}"),
+            "keep_fp32": sorted(build.request.precision.keep_fp32),
+            "static_batch": build.request.batch.opt if build.request.batch.static else None,
+            "versions": versions("onnx", "ml-dtypes", "numpy")}
+
+
+def run(build: Build, folder: Path) -> tuple[dict, dict]:
+    import onnx
+
+    from exporter import casting, onnxio
+
+    model = onnx.ModelProto()
+    model.CopyFrom(build.model("rewrite", "model.fp32.onnx"))
+    typed = casting.cast(model, build.request.precision, build.request.io)
+    batch = build.request.batch
+    if batch.static:
+        onnxio.fix_batch(typed.model, batch.opt)
+    build.note("checking and writing model.onnx")
+    onnxio.check(typed.model)
+    onnxio.save(typed.model, folder / FILE)
+    attention = [n.name for n in typed.model.graph.node if n.op_type in ("Softmax", "Attention")]
+    return {
+        "nodes": len(typed.model.graph.node), "opset": onnxio.opset(typed.model), "casts": typed.casts,
+        "kept_fp32": typed.kept, "attention": attention,
+        "inputs": [onnxio.describe(v) for v in typed.model.graph.input],
+        "outputs": [onnxio.describe(v) for v in typed.model.graph.output],
+    }, {FILE: typed.model}
+
+
+def summary(entry: Entry) -> str:
+    kept = f", {len(entry.meta['kept_fp32'])} nodes kept in FP32" if entry.meta["kept_fp32"] else ""
+    return (f"{entry.meta['nodes']} nodes, {entry.meta['casts']} casts{kept}, "
+            f"{sum(f['bytes'] for f in entry.files.values()) / 1e6:.0f} MB")

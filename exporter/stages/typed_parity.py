@@ -1,0 +1,41 @@
+"""``model.fp32.onnx`` against ``model.onnx``, the latter through its numerics twin, and torch against the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exporter.build import Build
+from exporter.stages import fp32_parity, reference
+from exporter.store import Entry
+
+NAME = "typed_parity"
+NEEDS = ("fp32_parity", "type")
+CODE = ("exporter.parity", "exporter.metrics", "exporter.samples", "exporter.numerics")
+
+
+def parts(build: Build) -> dict:
+    return {"batch": str(build.request.batch), "tf32": build.request.precision.tf32,
+            "tolerance": vars(build.recipe.tolerances[build.request.precision.name]),
+            "versions": reference.versions("onnxruntime", "polygraphy", "numpy")}
+
+
+def run(build: Build, folder: Path) -> tuple[dict, dict]:
+    from exporter import arrays, numerics, parity
+
+    precision = build.request.precision
+    if precision.element_type == "float32" and not precision.tf32:
+        why = "FP32 types nothing: the graph is the rewritten one"
+        arrays.write(folder / "typed.npz", fp32_parity.answers(build, "fp32_parity", "rewritten"))
+        return {"rungs": {"rewritten/typed": parity.Rung(parity.NOT_RUN, why).as_dict()}}, {}
+    numerics.canary()
+    feeds, expected = fp32_parity.planned(build)
+    build.note(f"the numerics twin of {precision.name}")
+    typed = parity.run_onnx(numerics.twin(build.model("type", "model.onnx"), precision.tf32), feeds)
+    tolerance = build.recipe.tolerances[precision.name]
+    rungs = {"rewritten/typed": parity.compare(build.recipe, tolerance, fp32_parity.answers(build, "fp32_parity", "rewritten"), typed),
+             "torch/typed": parity.compare(build.recipe, tolerance, expected, typed)}
+    arrays.write(folder / "typed.npz", typed)
+    return {"rungs": {name: rung.as_dict() for name, rung in rungs.items()}}, {"typed": typed}
+
+
+summary = fp32_parity.summary

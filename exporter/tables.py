@@ -1,0 +1,123 @@
+"""What is printed on standard output: a verdict first, then tables. Plain text where there is no terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from exporter import registry
+
+
+def _print(table) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+
+
+def _table(*columns: str, title: str | None = None):
+    """A table; a column whose name starts with '>' is right-aligned."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for name in columns:
+        made.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left")
+    return made
+
+
+def verdict(manifest: dict, folder: Path) -> None:
+    """The build in a few lines: passed or failed, then the evidence."""
+    first = next(iter(manifest["kernels"].values()))
+    ran = [name for name, rung in manifest["parity"].items() if rung["status"] == "passed"]
+    missing = {name: rung["why"] for name, rung in manifest["parity"].items() if rung["status"] == "not run"}
+    weights = manifest["weights"]
+    batch = manifest["batch"]
+    attention = first["fused_attention"] + len(manifest["unfused_attention"])
+    print(f"{manifest['status'].upper()}  {manifest['model']} {manifest['precision']}  ->  {folder}")
+    print(f"  weights     {weights['source']}" + (f" ({weights['why']})" if weights.get("why") else ""))
+    print(f"  engine      {manifest['engine']['bytes'] / 1e6:.0f} MB for {', '.join(manifest['engine']['targets'])}, "
+          f"batch {batch['min']}:{batch['opt']}:{batch['max']}, sha256 {manifest['engine']['sha256'][:12]}")
+    fused = f", {first['fused_attention']} of {attention} attentions fused" if attention else ""
+    print(f"  kernels     {first['count']}{fused}; {first['bytes_moved'] / 1e6:.0f} MB and "
+          f"{first['flops'] / 1e9:.0f} GFLOP at batch {first['batch']}")
+    bounds = [f"{k['chip']} {k['roofline_us'] / 1e3:.2f} ms" for k in manifest["kernels"].values() if k["roofline_us"]]
+    if bounds:
+        print(f"  no faster   {', '.join(bounds)}  (roofline at batch {first['batch']})")
+    print(f"  parity      passed: {', '.join(ran) or 'nothing'}")
+    for name, rung in manifest["parity"].items():
+        if rung["status"] == "failed":
+            print(f"              FAILED: {name}: {rung['why']}")
+    for name, why in missing.items():
+        print(f"              not run: {name}: {why}")
+
+
+def parity(manifest: dict) -> None:
+    """The ladder: one line a rung and output."""
+    table = _table("comparison", "verdict", "output", ">max abs", ">mean abs", ">rel max", ">allowed", ">cosine", ">top-1",
+                   ">images", "batches", title=f"{manifest['model']} {manifest['precision']}: {manifest['status']}")
+    for name, rung in manifest["parity"].items():
+        if not rung["outputs"]:
+            table.add_row(name, rung["status"], rung["why"])
+        for i, (output, e) in enumerate(rung["outputs"].items()):
+            table.add_row(
+                name if i == 0 else "", rung["status"] if i == 0 else "", output, f"{e['max_abs']:.2e}",
+                f"{e['mean_abs']:.2e}", f"{e['relative_max']:.2e}", f"{rung['tolerance']['relative_max']:.0e}",
+                f"{e['cosine']:.7f}", f"{rung['top1_agreement']:.1%}", str(rung["samples"]),
+                ",".join(map(str, rung["batches"])))
+    _print(table)
+    for name, rung in manifest["parity"].items():
+        if "box_iou" in rung:
+            print(f"{name}: matched boxes' IoU {rung['box_iou']:.5f} (worst {rung['box_iou_min']:.4f})")
+
+
+def kernels(report: dict) -> None:
+    """Every kernel, biggest first, and the share of each block."""
+    listed = report["at_opt"]
+    bytes_moved = sum(k["bytes"] for k in listed)
+    table = _table(">MB", ">share", ">MFLOP", "kind", "block", "kernel", "ONNX nodes",
+                   title=f"{report['model']} {report['precision']}: {len(report['kernels'])} kernels in the engine; "
+                         f"sizes at batch {report['batch_at_opt']}")
+    for k in sorted(listed, key=lambda k: -k["bytes"]):
+        table.add_row(f"{k['bytes'] / 1e6:.2f}", f"{k['bytes'] / bytes_moved:.1%}", f"{k['flops'] / 1e6:.0f}", k["kind"],
+                      k["block"], k["name"][:48], _short(k["nodes"]))
+    _print(table)
+    _print(_by(listed, "block", bytes_moved))
+    _print(_by(listed, "kind", bytes_moved))
+    for target, totals in report["totals"].items():
+        bound = f", no faster than {totals['roofline_us']:.0f} us on {totals['chip']}" if totals["roofline_us"] else ""
+        print(f"{target}: {totals['count']} kernels, {totals['fused_attention']} attentions fused, "
+              f"{totals['bytes_moved'] / 1e6:.0f} MB, {totals['flops'] / 1e9:.1f} GFLOP{bound}")
+
+
+def _short(nodes: list[str]) -> str:
+    names = [n.rpartition("/")[2] for n in nodes]
+    return ", ".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else "")
+
+
+def _by(listed: list[dict], what: str, total: int):
+    sums: dict[str, list[float]] = defaultdict(lambda: [0, 0, 0])
+    for k in listed:
+        for i, value in enumerate((1, k["bytes"], k["flops"])):
+            sums[k[what]][i] += value
+    table = _table(what, ">kernels", ">MB", ">share", ">MFLOP")
+    for name, (count, size, flops) in sorted(sums.items(), key=lambda item: -item[1][1]):
+        table.add_row(name or "-", f"{count:.0f}", f"{size / 1e6:.2f}", f"{size / total:.1%}", f"{flops / 1e6:.0f}")
+    return table
+
+
+def model_rows() -> list[dict]:
+    """Every recipe as a row of ``make list``."""
+    return [{"model": r.name, "family": r.family, "parameters_m": r.published[0], "gflops": r.published[1],
+             "input": f"3x{r.preprocessing.size[0]}x{r.preprocessing.size[1]}", "attention_blocks": r.attention_blocks,
+             "precisions": list(r.tolerances), "weights": r.hub, "paper": r.paper} for r in registry.recipes().values()]
+
+
+def models() -> None:
+    """The recipes as a table."""
+    table = _table("model", "family", ">params M", ">GFLOPs", "input", ">attentions", "precisions", "pretrained weights", "paper")
+    for row in model_rows():
+        table.add_row(row["model"], row["family"], f"{row['parameters_m']:.1f}", f"{row['gflops']:.1f}", row["input"],
+                      str(row["attention_blocks"] or "-"), " ".join(row["precisions"]), row["weights"] or "none published",
+                      row["paper"].split(";")[0])
+    _print(table)
