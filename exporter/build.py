@@ -65,6 +65,10 @@ class Build:
 
         return samples.load(self.recipe, self.images)
 
+    def forget_module(self) -> None:
+        """Free the torch module: nothing after the trace runs it."""
+        self.__dict__.pop("module", None)
+
     def file(self, stage: str, name: str) -> Path:
         """The path of a file that a finished stage wrote."""
         return self.entries[stage].path(name)

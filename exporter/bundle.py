@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
 import shutil
 import uuid
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 from exporter import SCHEMA, __version__
 from exporter.build import Build
 from exporter.errors import CheckFailed
+from exporter.memory import peak_bytes
 from exporter.registry import recipe_source
 from exporter.stages.reference import versions
 from exporter.store import place, publish_folder, sha256_text, unwritable, write_json
@@ -184,12 +184,15 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
                      request.backend: engine.meta["backend_version"]},
         "seconds": {name: entry.seconds for name, entry in entries.items()},
         "reused": [name for name, entry in entries.items() if entry.reused],
-        "peak_rss_bytes": peak_rss(),
+        "peak_rss_bytes": peak_rss(build),
         "command": request.command,
     }
 
 
-def peak_rss() -> int:
-    """Bytes: this process's peak and its largest child's together, an upper bound of what they used at once."""
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return unit * sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+def peak_rss(build: Build) -> int:
+    """Bytes: this process's peak, or what it had and the compiler's processes used together where that is more.
+
+    A stage that was reused used nothing.
+    """
+    compiler = build.entries["compile"]
+    return max(peak_bytes(), compiler.memory.get("resident", 0) + compiler.meta["peak_bytes"] * (not compiler.reused))

@@ -6,11 +6,12 @@ A protobuf message ends at 2 GiB, so a larger model keeps its weights beside it 
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 SINGLE_FILE_LIMIT = 1_900_000_000
 """Bytes of weights above which they go to a file of their own."""
@@ -24,66 +25,74 @@ def load(path: Path) -> onnx.ModelProto:
     return onnx.load(str(path))
 
 
+def nbytes(tensor: TensorProto) -> int:
+    """The size of a tensor's values, from its shape and type: reading ``raw_data`` would copy them."""
+    return prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+
+
 def save(model: onnx.ModelProto, path: Path) -> list[Path]:
     """Write ``model`` to ``path``; over the limit the weights go to ``path`` + ``.data``. Returns the files."""
-    weights = sum(len(t.raw_data) for t in model.graph.initializer)
-    if weights <= SINGLE_FILE_LIMIT:
+    if sum(map(nbytes, model.graph.initializer)) <= SINGLE_FILE_LIMIT:
         path.write_bytes(model.SerializeToString(deterministic=True))
         return [path]
     beside = path.with_name(path.name + ".data")
     beside.unlink(missing_ok=True)  # onnx appends to what is there
-    shell, arrays = detach(model)
+    shell = _shell(model)
     offset = 0
     with open(beside, "wb") as f:
-        for tensor in shell.graph.initializer:
-            if tensor.name in arrays:
-                raw = arrays[tensor.name].tobytes()
-                _point(tensor, beside.name, offset, len(raw))
-                f.write(raw)
-                offset += len(raw)
+        for tensor in model.graph.initializer:
+            if nbytes(tensor) <= LARGE:
+                shell.graph.initializer.append(tensor)
+                continue
+            raw = numpy_helper.to_array(tensor).tobytes()
+            shell.graph.initializer.append(_outside(tensor, beside.name, offset, len(raw)))
+            offset += f.write(raw)
     path.write_bytes(shell.SerializeToString(deterministic=True))
     return [path, beside]
 
 
-def _point(tensor: TensorProto, location: str, offset: int, length: int) -> None:
-    del tensor.external_data[:]
-    tensor.data_location = TensorProto.EXTERNAL
+def _outside(tensor: TensorProto, location: str, offset: int, length: int) -> TensorProto:
+    """A tensor of the same name, type and shape whose values lie in another file."""
+    made = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, data_location=TensorProto.EXTERNAL)
     for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
-        tensor.external_data.add(key=key, value=value)
+        made.external_data.add(key=key, value=value)
+    return made
+
+
+def _shell(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of ``model`` without initializers."""
+    shell = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name,
+                            producer_version=model.producer_version)
+    shell.opset_import.extend(model.opset_import)
+    shell.graph.name = model.graph.name
+    shell.graph.node.extend(model.graph.node)
+    shell.graph.input.extend(model.graph.input)
+    shell.graph.output.extend(model.graph.output)
+    shell.graph.value_info.extend(model.graph.value_info)
+    return shell
 
 
 def detach(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """A copy of ``model`` whose weights are external, and the weights: views, nothing large is copied."""
-    shell = onnx.ModelProto()
-    shell.ir_version = model.ir_version
-    shell.producer_name = model.producer_name
-    shell.opset_import.extend(model.opset_import)
-    graph = shell.graph
-    graph.name = model.graph.name
-    graph.node.extend(model.graph.node)
-    graph.input.extend(model.graph.input)
-    graph.output.extend(model.graph.output)
-    graph.value_info.extend(model.graph.value_info)
+    """A copy of ``model`` whose weights are external, and the weights by name."""
+    shell = _shell(model)
     arrays: dict[str, np.ndarray] = {}
     for tensor in model.graph.initializer:
-        if len(tensor.raw_data) > LARGE:
+        if nbytes(tensor) > LARGE:
             arrays[tensor.name] = numpy_helper.to_array(tensor)
-            outside = graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-            _point(outside, "weights", 0, len(tensor.raw_data))
+            shell.graph.initializer.append(_outside(tensor, "weights", 0, nbytes(tensor)))
         else:
-            graph.initializer.add().CopyFrom(tensor)
+            shell.graph.initializer.append(tensor)
     return shell, arrays
 
 
 def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of ``model`` in which the weights are typed inputs: the graph without its megabytes."""
-    shell, arrays = detach(model)
-    small = [t for t in shell.graph.initializer if t.name not in arrays]
-    for tensor in shell.graph.initializer:
-        if tensor.name in arrays:
-            shell.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    del shell.graph.initializer[:]
-    shell.graph.initializer.extend(small)
+    shell = _shell(model)
+    for tensor in model.graph.initializer:
+        if nbytes(tensor) > LARGE:
+            shell.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        else:
+            shell.graph.initializer.append(tensor)
     return shell
 
 
@@ -125,4 +134,4 @@ def describe(value: onnx.ValueInfoProto) -> dict:
     """A graph input or output as the manifest has it: name, numpy type name, shape with names for free axes."""
     kind = value.type.tensor_type
     shape = [axis.dim_param or (axis.dim_value if axis.HasField("dim_value") else None) for axis in kind.shape.dim]
-    return {"name": value.name, "dtype": onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name, "shape": shape}
+    return {"name": value.name, "dtype": helper.tensor_dtype_to_np_dtype(kind.elem_type).name, "shape": shape}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter import bundle
+from exporter import bundle, memory
 from exporter.build import Build
 from exporter.errors import ExporterError
 from exporter.progress import Progress
@@ -29,6 +29,8 @@ def run(request: Request, progress: Progress) -> bundle.Bundle:
                 build.note = line.show
                 entry = build.entries[stage.NAME] = _bring_up_to_date(stage, build)
                 line.summary, line.reused = stage.summary(entry), entry.reused
+            if not entry.reused:
+                memory.give_back()
             if stage is weights and build.weights.kind == "random":
                 progress.banner(f"RANDOM WEIGHTS: {build.weights.why}\nThis engine computes nothing useful.")
         with progress.stage("bundle") as line:

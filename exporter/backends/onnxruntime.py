@@ -23,6 +23,7 @@ def session(model: onnx.ModelProto, weights: Mapping[str, np.ndarray] | None = N
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC  # its fusions gain nothing here
     values = {name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
     if values:
         options.add_external_initializers(list(values), list(values.values()))

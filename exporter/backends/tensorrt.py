@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from exporter.errors import UsageError
+from exporter.memory import peak_bytes
 from exporter.types import Batch
 
 MODULES = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
@@ -77,8 +78,16 @@ def version(backend: str) -> str:
                          expected=MODULES[backend], next=f".venv/bin/pip install -e {extra}") from None
 
 
-def build(job: Job, model: str) -> float:
-    """Compile ``job.onnx`` into ``job.engine`` and the compiler's log; returns the seconds it took.
+@dataclass(frozen=True)
+class Built:
+    """What a build cost: seconds, and the compiler process's peak of resident memory in bytes."""
+
+    seconds: float
+    peak_bytes: int
+
+
+def build(job: Job, model: str) -> Built:
+    """Compile ``job.onnx`` into ``job.engine`` and the compiler's log.
 
     Raises :class:`UsageError` with the compiler's own reason where it refuses the graph, dies or runs out of memory.
     """
@@ -99,7 +108,7 @@ def build(job: Job, model: str) -> float:
             child.wait()
         description.unlink(missing_ok=True)
     if child.returncode == 0:
-        return time.perf_counter() - started
+        return Built(time.perf_counter() - started, json.loads(out.splitlines()[-1])["peak_bytes"])
     if child.returncode == REFUSED:
         reason = json.loads(out.splitlines()[-1])["error"]
     elif child.returncode < 0:
@@ -164,6 +173,7 @@ def _build_here(job: Job) -> None:
         Path(job.log).write_text("\n".join(f"{severity} {text}" for severity, text in lines) + "\n")
     with open(job.engine, "wb") as f:
         f.write(engine)
+    print(json.dumps({"peak_bytes": peak_bytes()}))
 
 
 def _sentence(error: str) -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from exporter.surgery import PROBES, Shapes, constant
+from exporter.surgery import PROBES, Shapes
 
 
 def apply(graph: gs.Graph, shapes: Shapes) -> int:
@@ -30,7 +30,7 @@ def _batch_free_values(graph: gs.Graph, inferred: list) -> int:
     matches = 0
     for node in graph.nodes:
         for index, tensor in enumerate(node.inputs):
-            if constant(tensor) is not None or not tensor.inputs:
+            if isinstance(tensor, gs.Constant) or not tensor.inputs:
                 continue
             seen = [found.values.get(tensor.name) for found in inferred]
             if seen[0] is None or any(v is None or not np.array_equal(v, seen[0]) for v in seen):
@@ -43,7 +43,7 @@ def _batch_free_values(graph: gs.Graph, inferred: list) -> int:
 def _reshape_targets(graph: gs.Graph, inferred: list) -> int:
     matches = 0
     for node in graph.nodes:
-        if node.op != "Reshape" or constant(node.inputs[1]) is not None:
+        if node.op != "Reshape" or isinstance(node.inputs[1], gs.Constant):
             continue
         seen = [found.shapes.get(node.outputs[0].name) for found in inferred]
         if any(shape is None or min(shape, default=1) <= 0 for shape in seen):

@@ -12,6 +12,7 @@ from pathlib import Path
 from exporter import SCHEMA
 from exporter.backends import tensorrt
 from exporter.build import Build
+from exporter.memory import resident_bytes
 from exporter.store import Entry, write_json
 
 NAME = "compile"
@@ -34,13 +35,13 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     real = _job(build, build.file("type", "model.onnx"), folder, "model", (batch.min, batch.opt, batch.max))
     build.note(f"{build.request.backend} for {', '.join(build.request.targets)}")
     if batch.static:
-        seconds = {"engine": tensorrt.build(real, build.recipe.name)}
+        built = {"engine": tensorrt.build(real, build.recipe.name)}
         engine = sized = kernels.parse(Path(real.log).read_text())
     else:
         twin = _static_twin(build, folder)
         with ThreadPoolExecutor(2) as pool:  # each waits for a child process
             first, second = (pool.submit(tensorrt.build, job, build.recipe.name) for job in (real, twin))
-            seconds = {"engine": first.result(), "static_twin": second.result()}
+            built = {"engine": first.result(), "static_twin": second.result()}
         engine, sized = (kernels.parse(Path(job.log).read_text()) for job in (real, twin))
         for path in (Path(twin.engine), Path(twin.log), *folder.glob("twin.onnx*")):
             path.unlink()
@@ -51,7 +52,8 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     write_json(folder / "kernels.json", report | {"kernels": [k.as_dict() for k in engine],
                                                   "at_opt": [k.as_dict() for k in sized]})
     return {"backend": build.request.backend, "backend_version": tensorrt.version(build.request.backend),
-            "targets": list(build.request.targets), "builds": {k: round(v, 2) for k, v in seconds.items()}, **report}, {}
+            "targets": list(build.request.targets), "builds": {k: round(b.seconds, 2) for k, b in built.items()},
+            "peak_bytes": sum(b.peak_bytes for b in built.values()), **report}, {"resident": resident_bytes()}
 
 
 def _job(build: Build, onnx: Path, folder: Path, name: str, batch: tuple[int, int, int]) -> tensorrt.Job:

@@ -25,9 +25,9 @@ def parts(build: Build) -> dict:
 def run(build: Build, folder: Path) -> tuple[dict, dict]:
     from exporter import onnxio, trace
 
-    module = build.module
     build.note("torch.onnx.export")
-    model = trace.export(module, build.recipe)
+    model = trace.export(build.module, build.recipe)
+    build.forget_module()
     build.note("writing raw.onnx")
     onnxio.save(model, folder / FILE)
     return {"nodes": len(model.graph.node), "opset": onnxio.opset(model)}, {FILE: model}

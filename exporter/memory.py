@@ -1,0 +1,35 @@
+"""This process's memory, as the system counts it (Linux: proc(5); elsewhere getrusage)."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+from pathlib import Path
+
+
+def resident_bytes() -> int:
+    """Bytes of memory that are in RAM now; the peak where the system does not tell."""
+    return _status("VmRSS")
+
+
+def peak_bytes() -> int:
+    """The most bytes in RAM at once since this process began to run its program."""
+    return _status("VmHWM")
+
+
+def _status(field: str) -> int:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def give_back() -> None:
+    """Return freed memory to the system: glibc keeps it, and one stage's gigabytes would add to the next one's."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
