@@ -23,14 +23,21 @@ INTERPOLATION = {"nearest": 0, "bilinear": 2, "bicubic": 3, "lanczos": 1}
 def files(folder: Path) -> list[Path]:
     """The image files below ``folder`` by suffix, any nesting, sorted; :class:`UsageError` if there are none."""
     if not folder.is_dir():
-        raise UsageError(f"the image folder {folder} does not exist", found="no such folder",
-                         expected="a folder with JPEG, PNG or WebP files", next="IMAGES=<folder>")
+        raise UsageError(
+            f"the image folder {folder} does not exist",
+            found="no such folder",
+            expected="a folder with JPEG, PNG or WebP files",
+            next="IMAGES=<folder>",
+        )
     everything = [p for p in sorted(folder.rglob("*")) if p.is_file()]
     found = [p for p in everything if p.suffix.lower() in SUFFIXES]
     if not found:
-        raise UsageError(f"there are no images in {folder}",
-                         found=f"{len(everything)} files, none of them an image" if everything else "an empty folder",
-                         expected=f"files that end in {', '.join(sorted(SUFFIXES))}", next="IMAGES=<folder>")
+        raise UsageError(
+            f"there are no images in {folder}",
+            found=f"{len(everything)} files, none of them an image" if everything else "an empty folder",
+            expected=f"files that end in {', '.join(sorted(SUFFIXES))}",
+            next="IMAGES=<folder>",
+        )
     return found
 
 
@@ -39,16 +46,24 @@ def decode(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise UsageError(f"{path} is too large to decode", found=f"{image.width}x{image.height} pixels",
-                                 expected=f"at most {MAX_PIXELS} pixels", next="take it out of the folder")
+                raise UsageError(
+                    f"{path} is too large to decode",
+                    found=f"{image.width}x{image.height} pixels",
+                    expected=f"at most {MAX_PIXELS} pixels",
+                    next="take it out of the folder",
+                )
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith(("I;16", "I")):
                 values = np.asarray(image, dtype=np.float64)
                 image = Image.fromarray((values / 257.0 if values.max(initial=0) > 255 else values).astype(np.uint8))
             return image.convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UsageError(f"{path} is not an image that can be read", found=str(error).splitlines()[0],
-                         expected="a JPEG, PNG or WebP file", next="take it out of the folder") from None
+        raise UsageError(
+            f"{path} is not an image that can be read",
+            found=str(error).splitlines()[0],
+            expected="a JPEG, PNG or WebP file",
+            next="take it out of the folder",
+        ) from None
 
 
 def preprocess(image: Image.Image, how: Preprocessing) -> np.ndarray:

@@ -23,12 +23,26 @@ from exporter.registry import recipe_source
 from exporter.stages.reference import versions
 from exporter.store import place, publish_folder, sha256_text, unwritable, write_json
 
-FILES = {"model.onnx": ("type", "model.onnx"), "model.engine": ("compile", "model.engine"),
-         "kernels.json": ("compile", "kernels.json")}
+FILES = {
+    "model.onnx": ("type", "model.onnx"),
+    "model.engine": ("compile", "model.engine"),
+    "kernels.json": ("compile", "kernels.json"),
+}
 SHARED = {"raw.onnx": "trace", "model.fp32.onnx": "rewrite"}
 PARITY = ("fp32_parity", "typed_parity", "engine_parity")
-PACKAGES = ("torch", "torchvision", "timm", "transformers", "onnx", "onnxscript", "onnx-ir", "onnxruntime",
-            "onnx-graphsurgeon", "polygraphy", "numpy")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "onnx",
+    "onnxscript",
+    "onnx-ir",
+    "onnxruntime",
+    "onnx-graphsurgeon",
+    "polygraphy",
+    "numpy",
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +75,9 @@ def publish(build: Build) -> Bundle:
             try:
                 for _, (stage, source) in _files(build).items():
                     place(build.file(stage, source), temporary / source)
-                write_json(temporary / "parity.json", parity(build) | {"samples": build.entries["reference"].meta["samples"]})
+                write_json(
+                    temporary / "parity.json", parity(build) | {"samples": build.entries["reference"].meta["samples"]}
+                )
                 write_json(temporary / "manifest.json", record)
                 publish_folder(temporary, folder)
             finally:
@@ -84,7 +100,8 @@ def _current(folder: Path, stages: dict[str, str], build: Build) -> dict | None:
     try:
         record = json.loads((folder / "manifest.json").read_text())
         same = record["stages"] == stages and all(
-            _same_file(folder / name, build.file(stage, name)) for name, (stage, _) in _files(build).items())
+            _same_file(folder / name, build.file(stage, name)) for name, (stage, _) in _files(build).items()
+        )
         return record if same and (folder / "parity.json").is_file() else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -118,9 +135,18 @@ def parity(build: Build) -> dict[str, dict]:
 def check(build: Build) -> tuple[CheckFailed, ...]:
     """The checks that this build fails: comparisons outside their tolerance, and the fusion contract."""
     again = f"make parity MODEL={build.recipe.name} PRECISION={build.request.precision.name}"
-    failures = [CheckFailed(f"{name} disagree", model=build.recipe.name, stage="parity", found=rung["why"],
-                            expected="every output of every batch inside its tolerance", next=again)
-                for name, rung in parity(build).items() if rung["status"] == "failed"]
+    failures = [
+        CheckFailed(
+            f"{name} disagree",
+            model=build.recipe.name,
+            stage="parity",
+            found=rung["why"],
+            expected="every output of every batch inside its tolerance",
+            next=again,
+        )
+        for name, rung in parity(build).items()
+        if rung["status"] == "failed"
+    ]
     if (unfused := fusion_failure(build)) and not build.request.allow_unfused:
         failures.append(unfused)
     return tuple(failures)
@@ -138,10 +164,13 @@ def fusion_failure(build: Build) -> CheckFailed | None:
     report = json.loads(build.file("compile", "kernels.json").read_text())
     kernels = [k["name"] for k in report["kernels"] if set(k["nodes"]) & set(meta["unfused_attention"])]
     return CheckFailed(
-        "the compiler did not fuse the attention that the recipe says it fuses", model=build.recipe.name, stage="compile",
+        "the compiler did not fuse the attention that the recipe says it fuses",
+        model=build.recipe.name,
+        stage="compile",
         found=f"{len(meta['fused_attention'])} fused; not {', '.join(blocks[:4])}: {', '.join(kernels[:4])}",
         expected=f"{due} attention blocks in one kernel each (recipes/{build.recipe.family}.py)",
-        next=f"make kernels MODEL={build.recipe.name} PRECISION={build.request.precision.name} ALLOW_UNFUSED=1")
+        next=f"make kernels MODEL={build.recipe.name} PRECISION={build.request.precision.name} ALLOW_UNFUSED=1",
+    )
 
 
 def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
@@ -149,8 +178,10 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
     request, recipe, entries = build.request, build.recipe, build.entries
     engine, typed = entries["compile"], entries["type"]
     how = recipe.preprocessing
-    rewrites = [{k: r[k] for k in ("name", "matches", "nodes_before", "nodes_after", "max_abs_error")}
-                for r in entries["rewrite"].meta["rewrites"]]
+    rewrites = [
+        {k: r[k] for k in ("name", "matches", "nodes_before", "nodes_after", "max_abs_error")}
+        for r in entries["rewrite"].meta["rewrites"]
+    ]
     onnx = typed.files["model.onnx"]
     return {
         "schema": SCHEMA,
@@ -160,28 +191,48 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
         "recipe_sha256": sha256_text(recipe_source(recipe)),
         "paper": recipe.paper,
         "precision": request.precision.name,
-        "weights": {k: v for k, v in entries["weights"].meta.items()},
+        "weights": dict(entries["weights"].meta),
         "inputs": typed.meta["inputs"],
         "outputs": [o | {"meaning": s.meaning} for o, s in zip(typed.meta["outputs"], recipe.outputs, strict=True)],
-        "preprocessing": {"size": list(how.size), "interpolation": how.interpolation, "mean": list(how.mean),
-                          "std": list(how.std), "crop_pct": how.crop_pct, "mode": how.mode, "layout": "NCHW", "colour": "RGB"},
+        "preprocessing": {
+            "size": list(how.size),
+            "interpolation": how.interpolation,
+            "mean": list(how.mean),
+            "std": list(how.std),
+            "crop_pct": how.crop_pct,
+            "mode": how.mode,
+            "layout": "NCHW",
+            "colour": "RGB",
+        },
         "batch": {"min": request.batch.min, "opt": request.batch.opt, "max": request.batch.max},
         "opset": typed.meta["opset"],
         "rewrites": rewrites,
         "without": list(request.without),
         "kept_fp32": typed.meta["kept_fp32"],
-        "onnx": {"sha256": onnx["sha256"], "bytes": onnx["bytes"], "nodes": typed.meta["nodes"],
-                 "external_data": [n for n in typed.files if n != "model.onnx"]},
-        "engine": {"sha256": engine.files["model.engine"]["sha256"], "bytes": engine.files["model.engine"]["bytes"],
-                   "backend": engine.meta["backend"], "backend_version": engine.meta["backend_version"],
-                   "targets": engine.meta["targets"]},
+        "onnx": {
+            "sha256": onnx["sha256"],
+            "bytes": onnx["bytes"],
+            "nodes": typed.meta["nodes"],
+            "external_data": [n for n in typed.files if n != "model.onnx"],
+        },
+        "engine": {
+            "sha256": engine.files["model.engine"]["sha256"],
+            "bytes": engine.files["model.engine"]["bytes"],
+            "backend": engine.meta["backend"],
+            "backend_version": engine.meta["backend_version"],
+            "targets": engine.meta["targets"],
+        },
         "kernels": engine.meta["totals"],
         "unfused_attention": engine.meta["unfused_attention"],
         "unfused_allowed": request.allow_unfused and fusion_failure(build) is not None,
         "parity": parity(build),
         "calibration": None,
-        "versions": {"vit-exporter": __version__, "python": platform.python_version(), **versions(*PACKAGES),
-                     request.backend: engine.meta["backend_version"]},
+        "versions": {
+            "vit-exporter": __version__,
+            "python": platform.python_version(),
+            **versions(*PACKAGES),
+            request.backend: engine.meta["backend_version"],
+        },
         "seconds": {name: entry.seconds for name, entry in entries.items()},
         "reused": [name for name, entry in entries.items() if entry.reused],
         "peak_rss_bytes": peak_rss(build),

@@ -54,8 +54,13 @@ def cast(model: onnx.ModelProto, precision: Precision, io: str = "fp32") -> Type
         return Typed(model)
     for node in model.graph.node:
         if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
-            raise UsageError(f"the graph has control flow ({node.op_type} {node.name})", stage="type", found=node.op_type,
-                             expected="a graph without If, Loop or Scan", next="PRECISION=fp32")
+            raise UsageError(
+                f"the graph has control flow ({node.op_type} {node.name})",
+                stage="type",
+                found=node.op_type,
+                expected="a graph without If, Loop or Scan",
+                next="PRECISION=fp32",
+            )
     types = infer(model).types
     kept = _kept(model, precision, types)
     typed = _Caster(model, target, types, kept).run(io)
@@ -66,15 +71,19 @@ def cast(model: onnx.ModelProto, precision: Precision, io: str = "fp32") -> Type
 def _kept(model: onnx.ModelProto, precision: Precision, types: dict[str, int]) -> dict[str, str]:
     """The nodes that stay in FP32, by name, with the reason."""
     kept = {n.name: f"{n.op_type} sums or powers in FP32" for n in model.graph.node if n.op_type in precision.keep_fp32}
-    squares = {n.name: "a square in FP32" for n in model.graph.node
-               if n.op_type == "Mul" and len(set(n.input)) == 1 and precision.keep_fp32}
+    squares = {
+        n.name: "a square in FP32"
+        for n in model.graph.node
+        if n.op_type == "Mul" and len(set(n.input)) == 1 and precision.keep_fp32
+    }
     kept |= squares
-    arrays = {t.name: t for t in model.graph.initializer}
+    arrays = {t.name: t for t in model.graph.initializer if t.data_type == FLOAT}
     for node in model.graph.node:
-        for name in node.input:
-            if node.name not in kept and node.op_type not in MOVES and name in arrays and arrays[name].data_type == FLOAT:
-                if fault := unrepresentable(numpy_helper.to_array(arrays[name]), precision.element_type):
-                    kept[node.name] = fault
+        if node.name in kept or node.op_type in MOVES:
+            continue
+        for name in (n for n in node.input if n in arrays):
+            if fault := unrepresentable(numpy_helper.to_array(arrays[name]), precision.element_type):
+                kept[node.name] = fault
     producer = {name: n for n in model.graph.node for name in n.output}
     consumers = defaultdict(list)
     for node in model.graph.node:
@@ -152,14 +161,22 @@ class _Caster:
     def _as(self, name: str, kind: int, user: str) -> str:
         """The tensor ``name`` in the type ``kind``: itself, a weight of that type, or a Cast that others share."""
         if name in self.weights:
-            return self.used.setdefault((name, kind), name if kind == FLOAT else f"{name}/{TensorProto.DataType.Name(kind)}")
+            return self.used.setdefault(
+                (name, kind), name if kind == FLOAT else f"{name}/{TensorProto.DataType.Name(kind)}"
+            )
         if self.now[name] == kind:
             return name
         if (name, kind) not in self.used:
             result = f"{name}/{TensorProto.DataType.Name(kind)}"
-            self.nodes.append(helper.make_node(
-                "Cast", [name], [result], name=f"{user.rpartition('/')[0]}/Cast_{len(self.typed.kept)}_{self.typed.casts}",
-                to=kind))
+            self.nodes.append(
+                helper.make_node(
+                    "Cast",
+                    [name],
+                    [result],
+                    name=f"{user.rpartition('/')[0]}/Cast_{len(self.typed.kept)}_{self.typed.casts}",
+                    to=kind,
+                )
+            )
             self.typed.casts += 1
             self.used[name, kind] = result
         return self.used[name, kind]

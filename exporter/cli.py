@@ -36,7 +36,9 @@ def _terminate(number, frame):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m exporter", description="Vision transformers from PyTorch to TensorRT engines.")
+    parser = argparse.ArgumentParser(
+        prog="python -m exporter", description="Vision transformers from PyTorch to TensorRT engines."
+    )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for name, run, text in (
         ("engine", engine, "build an engine, prove its parity, leave a bundle"),
@@ -74,8 +76,20 @@ def _build(arguments):
     from exporter import pipeline, request
     from exporter.progress import Progress
 
-    fields = ("precision", "batch", "target", "backend", "weights", "image", "io", "out", "images", "allow_unfused",
-              "without", "command")
+    fields = (
+        "precision",
+        "batch",
+        "target",
+        "backend",
+        "weights",
+        "image",
+        "io",
+        "out",
+        "images",
+        "allow_unfused",
+        "without",
+        "command",
+    )
     asked = request.parse(arguments.model, **{name: getattr(arguments, name) for name in fields})
     return pipeline.run(asked, Progress(arguments.quiet))
 

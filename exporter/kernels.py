@@ -19,8 +19,19 @@ from exporter.naming import block_of, path_of
 NO_KERNEL = frozenset({"shape_call", "signal", "wait"})
 """Entries of the list that launch nothing: host arithmetic on shapes, and synchronisation between streams."""
 
-BYTES = {"Float": 4, "Half": 2, "BFloat16": 2, "Int8": 1, "UInt8": 1, "Bool": 1, "Int32": 4, "Int64": 8, "FP8": 1,
-         "FP4": 0.5, "Int4": 0.5}
+BYTES = {
+    "Float": 4,
+    "Half": 2,
+    "BFloat16": 2,
+    "Int8": 1,
+    "UInt8": 1,
+    "Bool": 1,
+    "Int32": 4,
+    "Int64": 8,
+    "FP8": 1,
+    "FP4": 0.5,
+    "Int4": 0.5,
+}
 
 COPIES = frozenset("Cast Resh Tran Move Slic Conc Repl Gath Padd Pad Resi Unsq Sque".split())
 """Steps in a generated kernel's name that only move or convert values."""
@@ -78,13 +89,24 @@ class Kernel:
 
     def as_dict(self) -> dict:
         tensors = {k: [t.as_dict() for t in getattr(self, k)] for k in ("inputs", "outputs", "constants")}
-        return {"name": self.name, "kind": self.kind, "layer_type": self.layer_type, "block": self.block,
-                "bytes": self.bytes, "flops": self.flops, **tensors, "nodes": list(self.nodes), "tactic": self.tactic}
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "layer_type": self.layer_type,
+            "block": self.block,
+            "bytes": self.bytes,
+            "flops": self.flops,
+            **tensors,
+            "nodes": list(self.nodes),
+            "tactic": self.tactic,
+        }
 
 
-_LAYER = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<type>\w*), Inputs: \[(?P<inputs>.*?)\], Constants: "
-                    r"\[(?P<constants>.*?)\], Outputs: \[(?P<outputs>.*?)\], TacticName: (?P<tactic>.*?), "
-                    r"StreamId: \d+, Metadata: (?P<metadata>.*)$")
+_LAYER = re.compile(
+    r"^Name: (?P<name>.*?), LayerType: (?P<type>\w*), Inputs: \[(?P<inputs>.*?)\], Constants: "
+    r"\[(?P<constants>.*?)\], Outputs: \[(?P<outputs>.*?)\], TacticName: (?P<tactic>.*?), "
+    r"StreamId: \d+, Metadata: (?P<metadata>.*)$"
+)
 _TENSOR = re.compile(r"\{ Name: (.*?), Dimensions: \[([^\]]*)\], .*?Datatype: (\w+)")
 _NODE = re.compile(r"\[ONNX Layer: (.*?)\]")
 
@@ -134,13 +156,17 @@ def _tensors(text: str) -> Iterator[Tensor]:
 
 
 def _unreadable(found: str) -> UsageError:
-    return UsageError("the compiler's build log cannot be read", stage="compile", found=found,
-                      expected="the list of layers that TensorRT-RTX 1.7 writes at DETAILED profiling verbosity",
-                      next="pip install -e . restores the pinned compiler")
+    return UsageError(
+        "the compiler's build log cannot be read",
+        stage="compile",
+        found=found,
+        expected="the list of layers that TensorRT-RTX 1.7 writes at DETAILED profiling verbosity",
+        next="pip install -e . restores the pinned compiler",
+    )
 
 
 def kind_of(name: str, layer_type: str) -> str:
-    """What a kernel is for: attention, matmul, convolution, copy, normalisation, softmax, pointwise, or its layer type."""
+    """Attention, matmul, convolution, copy, normalisation, softmax or pointwise; else the compiler's layer type."""
     words = set(re.findall(r"[A-Z][a-z]+", name.split("/")[-1]))
     if "mha" in name:
         return "attention"
@@ -203,5 +229,9 @@ class Totals:
 
 def totals(engine: list[Kernel], sized: list[Kernel], softmaxes: Iterable[str]) -> Totals:
     """``engine``: the kernels of the engine; ``sized``: the same graph compiled at the profile's static optimum."""
-    return Totals(len(engine), len(fused_attention(engine, softmaxes)[0]), sum(k.bytes for k in sized),
-                  sum(k.flops for k in sized))
+    return Totals(
+        len(engine),
+        len(fused_attention(engine, softmaxes)[0]),
+        sum(k.bytes for k in sized),
+        sum(k.flops for k in sized),
+    )

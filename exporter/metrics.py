@@ -26,9 +26,12 @@ def errors(reference: np.ndarray, value: np.ndarray) -> dict[str, float]:
         norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
         same = (a == b).all(axis=1)  # a row of zeros is like itself
         cosine = np.where(same, 1.0, (a * b).sum(axis=1) / np.where(norms > 0, norms, 1.0))
-    return {"max_abs": largest, "mean_abs": float(difference.mean()),
-            "relative_max": largest / float(scale) if scale > 0 else (0.0 if largest == 0 else float("inf")),
-            "cosine": float(cosine.min())}
+    return {
+        "max_abs": largest,
+        "mean_abs": float(difference.mean()),
+        "relative_max": largest / float(scale) if scale > 0 else (0.0 if largest == 0 else float("inf")),
+        "cosine": float(cosine.min()),
+    }
 
 
 def within(found: Mapping[str, float], tolerance: Tolerance) -> bool:
@@ -48,7 +51,10 @@ def classification(reference: Arrays, value: Arrays) -> dict[str, float]:
     count = min(5, a.shape[-1])
     first, second = (np.argsort(-x, axis=-1, kind="stable")[..., :count] for x in (a, b))
     overlap = [len(set(p) & set(q)) / count for p, q in zip(first, second, strict=True)]
-    return {"top1_agreement": float((first[..., 0] == second[..., 0]).mean()), "top5_agreement": float(np.mean(overlap))}
+    return {
+        "top1_agreement": float((first[..., 0] == second[..., 0]).mean()),
+        "top5_agreement": float(np.mean(overlap)),
+    }
 
 
 def detection(reference: Arrays, value: Arrays) -> dict[str, float]:
@@ -68,7 +74,11 @@ def detection(reference: Arrays, value: Arrays) -> dict[str, float]:
         rows, columns = linear_sum_assignment(np.nan_to_num(cost, nan=1e9, posinf=1e9))
         ious.extend(box_iou(boxes[0][rows], boxes[1][columns]))
         classes.extend(scores[0][rows].argmax(-1) == scores[1][columns].argmax(-1))
-    return {"top1_agreement": float(np.mean(classes)), "box_iou": float(np.mean(ious)), "box_iou_min": float(np.min(ious))}
+    return {
+        "top1_agreement": float(np.mean(classes)),
+        "box_iou": float(np.mean(ious)),
+        "box_iou_min": float(np.min(ious)),
+    }
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:

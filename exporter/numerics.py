@@ -105,9 +105,13 @@ class _Writer:
         for i, name in enumerate(node.output):
             kind = self.types.get(name, 0)
             if name and kind == TensorProto.UNDEFINED:
-                raise UsageError(f"the type of {name} is not known, so its rounding is not either", stage="parity",
-                                 found=f"{node.op_type} {node.name}", expected="an operator of the standard",
-                                 next="PRECISION=fp32")
+                raise UsageError(
+                    f"the type of {name} is not known, so its rounding is not either",
+                    stage="parity",
+                    found=f"{node.op_type} {node.name}",
+                    expected="an operator of the standard",
+                    next="PRECISION=fp32",
+                )
             if kind in NARROW and (narrowing or node.op_type not in EXACT):
                 copy.output[i] = f"{name}/exact"
         self.nodes.append(copy)
@@ -136,8 +140,11 @@ class _Writer:
             self._constant(result, to_tf32(numpy_helper.to_array(self.constants[name])))
             return result
         self._constant("tf32/split", np.array(SPLIT, np.float32))
-        for op, inputs, output in (("Mul", (name, "tf32/split"), "scaled"), ("Sub", ("scaled", name), "low"),
-                                   ("Sub", ("scaled", "low"), None)):
+        for op, inputs, output in (
+            ("Mul", (name, "tf32/split"), "scaled"),
+            ("Sub", ("scaled", name), "low"),
+            ("Sub", ("scaled", "low"), None),
+        ):
             inputs = [f"{name}/{i}" if i in ("scaled", "low") else i for i in inputs]
             made = f"{name}/{output}" if output else result
             self.nodes.append(helper.make_node(op, inputs, [made], name=f"{name}/tf32_{output or 'high'}"))
@@ -147,7 +154,9 @@ class _Writer:
 def to_tf32(values: np.ndarray) -> np.ndarray:
     """FP32 values rounded to nearest-even at 10 mantissa bits, with FP32's range."""
     bits = values.astype(np.float32).view(np.uint32)
-    rounded = ((bits + np.uint32(0xFFF) + ((bits >> np.uint32(13)) & np.uint32(1))) & np.uint32(0xFFFFE000)).view(np.float32)
+    rounded = ((bits + np.uint32(0xFFF) + ((bits >> np.uint32(13)) & np.uint32(1))) & np.uint32(0xFFFFE000)).view(
+        np.float32
+    )
     return np.where(np.isfinite(values), rounded, values)
 
 
@@ -164,10 +173,17 @@ def canary() -> None:
         ("BF16", TensorProto.BFLOAT16, _absorb(2.0**-9), 1.0),
         ("TF32", None, _absorb(2.0**-12), 1.0),
     ):
-        got = float(run(session(twin(build(kind or FLOAT), tf32=kind is None)), {"x": np.array([[1.0]], np.float32)})["y"][0, 0])
+        got = float(
+            run(session(twin(build(kind or FLOAT), tf32=kind is None)), {"x": np.array([[1.0]], np.float32)})["y"][0, 0]
+        )
         if got != want:
-            raise CheckFailed(f"ONNX Runtime does not execute the numerics twin's {label} rounding", stage="parity",
-                              found=got, expected=want, next="pip install -e . restores the pinned onnxruntime")
+            raise CheckFailed(
+                f"ONNX Runtime does not execute the numerics twin's {label} rounding",
+                stage="parity",
+                found=got,
+                expected=want,
+                next="pip install -e . restores the pinned onnxruntime",
+            )
 
 
 def _graph(nodes: list, constants: dict[str, float], kind: int) -> onnx.ModelProto:
@@ -183,8 +199,11 @@ def narrowed(values: np.ndarray, kind: int, name: str) -> TensorProto:
 
 
 def _overflow(kind: int) -> onnx.ModelProto:
-    nodes = [helper.make_node("Mul", ["x", "c"], ["a"]), helper.make_node("Mul", ["a", "c"], ["b"]),
-             helper.make_node("Div", ["b", "c"], ["y"])]
+    nodes = [
+        helper.make_node("Mul", ["x", "c"], ["a"]),
+        helper.make_node("Mul", ["a", "c"], ["b"]),
+        helper.make_node("Div", ["b", "c"], ["y"]),
+    ]
     return _graph(nodes, {"c": 300.0}, kind)
 
 

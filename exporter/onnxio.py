@@ -53,7 +53,9 @@ def save(model: onnx.ModelProto, path: Path) -> list[Path]:
 
 def _outside(tensor: TensorProto, location: str, offset: int, length: int) -> TensorProto:
     """A tensor of the same name, type and shape whose values lie in another file."""
-    made = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, data_location=TensorProto.EXTERNAL)
+    made = TensorProto(
+        name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, data_location=TensorProto.EXTERNAL
+    )
     for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
         made.external_data.add(key=key, value=value)
     return made
@@ -61,8 +63,9 @@ def _outside(tensor: TensorProto, location: str, offset: int, length: int) -> Te
 
 def _shell(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of ``model`` without initializers."""
-    shell = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name,
-                            producer_version=model.producer_version)
+    shell = onnx.ModelProto(
+        ir_version=model.ir_version, producer_name=model.producer_name, producer_version=model.producer_version
+    )
     shell.opset_import.extend(model.opset_import)
     shell.graph.name = model.graph.name
     shell.graph.node.extend(model.graph.node)

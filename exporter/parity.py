@@ -98,11 +98,21 @@ class Rung:
     agreement: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        worst = {key: pick(o[key] for o in self.outputs.values())
-                 for key, pick in (("max_abs", max), ("mean_abs", max), ("relative_max", max), ("cosine", min))
-                 if self.outputs}
-        return {"status": self.status, **worst, **self.agreement, "samples": self.samples, "batches": list(self.batches),
-                "tolerance": vars(self.tolerance) if self.tolerance else None, "outputs": self.outputs, "why": self.why}
+        worst = {
+            key: pick(o[key] for o in self.outputs.values())
+            for key, pick in (("max_abs", max), ("mean_abs", max), ("relative_max", max), ("cosine", min))
+            if self.outputs
+        }
+        return {
+            "status": self.status,
+            **worst,
+            **self.agreement,
+            "samples": self.samples,
+            "batches": list(self.batches),
+            "tolerance": vars(self.tolerance) if self.tolerance else None,
+            "outputs": self.outputs,
+            "why": self.why,
+        }
 
 
 def compare(recipe: Recipe, tolerance: Tolerance, reference: Outputs, values: Outputs) -> Rung:
@@ -123,7 +133,9 @@ def compare(recipe: Recipe, tolerance: Tolerance, reference: Outputs, values: Ou
     outputs = {name: _worst([m[name].errors for m in matches], rows) for name in matches[0]}
     agreement = _mean([metrics.agreement(recipe.task, a, b) for a, b in zip(reference, values, strict=True)], rows)
     failed = [(name, size, m[name]) for m, size in zip(matches, rows, strict=True) for name in m if not m[name]]
-    return Rung(FAILED if failed else PASSED, _why(failed, tolerance), sum(rows), tuple(rows), tolerance, outputs, agreement)
+    return Rung(
+        FAILED if failed else PASSED, _why(failed, tolerance), sum(rows), tuple(rows), tolerance, outputs, agreement
+    )
 
 
 def _incomparable(recipe: Recipe, reference: Outputs, values: Outputs) -> str:
@@ -168,5 +180,7 @@ def _why(failed: list[tuple[str, int, Match]], tolerance: Tolerance) -> str:
     name, size, match = failed[0]
     e = match.errors
     others = f"; {len(failed)} output batches in all" if len(failed) > 1 else ""
-    return (f"{name} at batch {size}: relative max {e['relative_max']:.3g} (at most {tolerance.relative_max:g}), "
-            f"cosine {e['cosine']:.6g} (at least {tolerance.cosine:g}){others}")
+    return (
+        f"{name} at batch {size}: relative max {e['relative_max']:.3g} (at most {tolerance.relative_max:g}), "
+        f"cosine {e['cosine']:.6g} (at least {tolerance.cosine:g}){others}"
+    )

@@ -44,8 +44,11 @@ def run(request: Request, progress: Progress) -> bundle.Bundle:
 
 def _bring_up_to_date(stage, build: Build) -> Entry:
     """The stage's entry from the cache, or made now; one process at a time makes it."""
-    parts = {**stage.parts(build), "code": [source(name) for name in (*stage.CODE, stage.__name__)],
-             "needs": [build.entries[name].key for name in stage.NEEDS]}
+    parts = {
+        **stage.parts(build),
+        "code": [source(name) for name in (*stage.CODE, stage.__name__)],
+        "needs": [build.entries[name].key for name in stage.NEEDS],
+    }
     key = key_of(parts)
     with build.store.lock(f"{build.recipe.name}.{stage.NAME}"):
         found = build.store.find(stage.NAME, key)

@@ -43,7 +43,9 @@ class Progress:
             print(f"{stage.name:<14} {seconds}  {label:<6}  {stage.summary}", file=sys.stderr, flush=True)
         else:
             colour = "dim" if stage.reused else "green"
-            self._console.print(f"{stage.name:<14} {seconds}  [{colour}]{label:<6}[/]  {_escape(stage.summary)}", soft_wrap=True)
+            self._console.print(
+                f"{stage.name:<14} {seconds}  [{colour}]{label:<6}[/]  {_escape(stage.summary)}", soft_wrap=True
+            )
 
     def warn(self, text: str) -> None:
         """A sentence that is shown even when quiet."""

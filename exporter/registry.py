@@ -66,7 +66,9 @@ def precision(name: str) -> Precision:
     except KeyError:
         known = ", ".join(precisions())
         raise UsageError(
-            f"there is no precision {name!r}", found=name, expected=known,
+            f"there is no precision {name!r}",
+            found=name,
+            expected=known,
             next=f"PRECISION={nearest(name.lower(), precisions()).split(', ')[0]}",
         ) from None
 

@@ -26,10 +26,22 @@ REFUSED_BY_RTX = {
 }
 
 
-def parse(model: str, precision: str = "fp16", *, batch: str | None = None, target: str | None = None,
-          backend: str = "tensorrt-rtx", weights: str = "auto", image: str | None = None, io: str = "fp32",
-          out: str = "build", images: str | None = None, allow_unfused: bool = False, without: str = "",
-          command: str = "") -> Request:
+def parse(
+    model: str,
+    precision: str = "fp16",
+    *,
+    batch: str | None = None,
+    target: str | None = None,
+    backend: str = "tensorrt-rtx",
+    weights: str = "auto",
+    image: str | None = None,
+    io: str = "fp32",
+    out: str = "build",
+    images: str | None = None,
+    allow_unfused: bool = False,
+    without: str = "",
+    command: str = "",
+) -> Request:
     """Check every word; raises :class:`UsageError` for the first one that cannot be served."""
     recipe = registry.recipe(model)
     kind = registry.precision(precision)
@@ -90,20 +102,31 @@ def parse_image(recipe: Recipe, text: str | None) -> Recipe:
     if size == own:
         return recipe
     if recipe.fixed_image:
-        raise UsageError("this model takes one image size only: the number of tokens is a weight's shape",
-                         found=text, expected=f"{own[0]}x{own[1]}", next=hint)
+        raise UsageError(
+            "this model takes one image size only: the number of tokens is a weight's shape",
+            found=text,
+            expected=f"{own[0]}x{own[1]}",
+            next=hint,
+        )
     step = recipe.image_multiple
     if any(n < step or n > LARGEST_IMAGE or n % step for n in size):
-        raise UsageError("the model cannot take this image size", found=f"{size[0]}x{size[1]}",
-                         expected=f"multiples of {step} from {step} to {LARGEST_IMAGE}",
-                         next=f"IMAGE={min(max(round(size[0] / step), 1) * step, LARGEST_IMAGE // step * step)}")
+        raise UsageError(
+            "the model cannot take this image size",
+            found=f"{size[0]}x{size[1]}",
+            expected=f"multiples of {step} from {step} to {LARGEST_IMAGE}",
+            next=f"IMAGE={min(max(round(size[0] / step), 1) * step, LARGEST_IMAGE // step * step)}",
+        )
     return recipe.at(size)
 
 
 def parse_backend(name: str) -> str:
     if name not in tensorrt.MODULES:
-        raise UsageError(f"there is no backend {name!r}", found=name, expected=", ".join(tensorrt.MODULES),
-                         next=f"BACKEND={nearest(name, tensorrt.MODULES).split(', ')[0]}")
+        raise UsageError(
+            f"there is no backend {name!r}",
+            found=name,
+            expected=", ".join(tensorrt.MODULES),
+            next=f"BACKEND={nearest(name, tensorrt.MODULES).split(', ')[0]}",
+        )
     return name
 
 
@@ -111,15 +134,20 @@ def parse_targets(text: str | None, backend: str, precision: Precision) -> tuple
     """The compute capabilities to compile for, sorted and each once; refused where one cannot run the precision."""
     if backend == "tensorrt":
         return _native(text, precision)
-    targets = tuple(dict.fromkeys(t.strip().lower() for t in (text or ",".join(DEFAULT_TARGETS)).split(",") if t.strip()))
+    targets = tuple(
+        dict.fromkeys(t.strip().lower() for t in (text or ",".join(DEFAULT_TARGETS)).split(",") if t.strip())
+    )
     known = ",".join(tensorrt.RTX_TARGETS)
     if not targets:
         raise UsageError("TARGET names no compute capability", found=repr(text), expected=known, next="TARGET=sm80")
     for target in targets:
         if target not in tensorrt.RTX_TARGETS:
             why = REFUSED_BY_RTX.get(target, "TensorRT-RTX does not know this compute capability")
-            hint = (f"BACKEND=tensorrt on a machine with that GPU ({target})" if target in REFUSED_BY_RTX
-                    else f"TARGET={nearest(target, tensorrt.RTX_TARGETS).split(', ')[0]}")
+            hint = (
+                f"BACKEND=tensorrt on a machine with that GPU ({target})"
+                if target in REFUSED_BY_RTX
+                else f"TARGET={nearest(target, tensorrt.RTX_TARGETS).split(', ')[0]}"
+            )
             raise UsageError(why, found=target, expected=known, next=hint)
     _refuse(targets, precision)
     return tuple(sorted(targets, key=tensorrt.capability))
@@ -128,11 +156,19 @@ def parse_targets(text: str | None, backend: str, precision: Precision) -> tuple
 def _native(text: str | None, precision: Precision) -> tuple[str, ...]:
     device, why = tensorrt.cuda_device()
     if device is None:
-        raise UsageError("BACKEND=tensorrt compiles on the GPU of this machine and there is none", found=why,
-                         expected="an NVIDIA GPU with its driver", next="BACKEND=tensorrt-rtx compiles without a GPU")
+        raise UsageError(
+            "BACKEND=tensorrt compiles on the GPU of this machine and there is none",
+            found=why,
+            expected="an NVIDIA GPU with its driver",
+            next="BACKEND=tensorrt-rtx compiles without a GPU",
+        )
     if text and text.lower() not in (device, tensorrt.NATIVE):
-        raise UsageError("BACKEND=tensorrt compiles for the GPU of this machine only", found=text, expected=device,
-                         next=f"leave TARGET out, or BACKEND=tensorrt-rtx TARGET={text}")
+        raise UsageError(
+            "BACKEND=tensorrt compiles for the GPU of this machine only",
+            found=text,
+            expected=device,
+            next=f"leave TARGET out, or BACKEND=tensorrt-rtx TARGET={text}",
+        )
     _refuse((device,), precision)
     return (device,)
 
@@ -141,16 +177,24 @@ def _refuse(targets: tuple[str, ...], precision: Precision) -> None:
     bad = [t for t in targets if t in precision.refused]
     if bad:
         others = ",".join(t for t in targets if t not in bad)
-        raise UsageError(f"{bad[0]} cannot run {precision.name}: {precision.refused[bad[0]]}", found=",".join(targets),
-                         expected=f"targets without {', '.join(bad)}", next=f"TARGET={others}" if others else "PRECISION=fp16")
+        raise UsageError(
+            f"{bad[0]} cannot run {precision.name}: {precision.refused[bad[0]]}",
+            found=",".join(targets),
+            expected=f"targets without {', '.join(bad)}",
+            next=f"TARGET={others}" if others else "PRECISION=fp16",
+        )
 
 
 def parse_io(text: str, precision: Precision) -> str:
     """``fp32``, or the precision's own 16-bit type."""
     allowed = ["fp32"] + ([precision.name] if precision.element_type != "float32" else [])
     if text not in allowed:
-        raise UsageError(f"inputs and outputs cannot be {text} at precision {precision.name}", found=text,
-                         expected=" or ".join(allowed), next=f"IO={allowed[-1]}")
+        raise UsageError(
+            f"inputs and outputs cannot be {text} at precision {precision.name}",
+            found=text,
+            expected=" or ".join(allowed),
+            next=f"IO={allowed[-1]}",
+        )
     return text
 
 
@@ -160,8 +204,12 @@ def parse_without(text: str, recipe: Recipe) -> tuple[str, ...]:
     names = tuple(n.strip() for n in text.split(",") if n.strip())
     for name in names:
         if name not in known:
-            raise UsageError(f"{recipe.name} has no rewrite {name!r}", found=name, expected=", ".join(known),
-                             next=f"WITHOUT={nearest(name, known).split(', ')[0]}")
+            raise UsageError(
+                f"{recipe.name} has no rewrite {name!r}",
+                found=name,
+                expected=", ".join(known),
+                next=f"WITHOUT={nearest(name, known).split(', ')[0]}",
+            )
     return names
 
 

@@ -26,8 +26,14 @@ RELATIVE = 1e-5
 BATCHES = (1, 3)
 
 
-def rewrite(model: onnx.ModelProto, recipe: Recipe, *, native_image: bool = True, without: Sequence[str] = (),
-            progress: Callable[[str], None] = lambda text: None) -> tuple[onnx.ModelProto, list[RewriteReport]]:
+def rewrite(
+    model: onnx.ModelProto,
+    recipe: Recipe,
+    *,
+    native_image: bool = True,
+    without: Sequence[str] = (),
+    progress: Callable[[str], None] = lambda text: None,
+) -> tuple[onnx.ModelProto, list[RewriteReport]]:
     """``model`` after the recipe's rewrites, and what each one did.
 
     ``native_image`` says that the model has the recipe's own image size, for which exact match counts are due.
@@ -98,8 +104,11 @@ def _check_count(step: RewriteStep, matches: int, recipe: Recipe, native_image: 
     if step.matches is None or matches == step.matches or (not native_image and matches > 0 and step.matches > 0):
         return
     raise CheckFailed(
-        f"the rewrite {step.name} did not match as often as the recipe says", model=recipe.name, stage="rewrite",
-        found=f"{matches} matches", expected=f"{step.matches} (recipes/{recipe.family}.py)",
+        f"the rewrite {step.name} did not match as often as the recipe says",
+        model=recipe.name,
+        stage="rewrite",
+        found=f"{matches} matches",
+        expected=f"{step.matches} (recipes/{recipe.family}.py)",
         next="pip install -e . restores the pinned torch and timm; --without " + step.name + " builds without it",
     )
 
@@ -109,8 +118,11 @@ def _check_graph(model: onnx.ModelProto, step: RewriteStep, recipe: Recipe) -> N
         onnxio.check(model)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise CheckFailed(
-            f"the rewrite {step.name} left an invalid graph", model=recipe.name, stage="rewrite",
-            found=str(error).strip().splitlines()[0], expected="a graph that the ONNX checker accepts",
+            f"the rewrite {step.name} left an invalid graph",
+            model=recipe.name,
+            stage="rewrite",
+            found=str(error).strip().splitlines()[0],
+            expected="a graph that the ONNX checker accepts",
             next=f"make engine MODEL={recipe.name} ... --without {step.name}",
         ) from error
 
@@ -119,15 +131,22 @@ def _compare(before: list[dict], after: list[dict], step: RewriteStep, recipe: R
     worst = 0.0
     for old, new in zip(before, after, strict=True):
         if old.keys() != new.keys():
-            raise CheckFailed(f"the rewrite {step.name} changed the outputs", model=recipe.name, stage="rewrite",
-                              found=", ".join(new), expected=", ".join(old))
+            raise CheckFailed(
+                f"the rewrite {step.name} changed the outputs",
+                model=recipe.name,
+                stage="rewrite",
+                found=", ".join(new),
+                expected=", ".join(old),
+            )
         for name, reference in old.items():
             scale = float(np.abs(reference).max()) or 1.0
             error = float(np.abs(new[name] - reference).max()) if new[name].shape == reference.shape else float("inf")
             worst = max(worst, error)
             if not error <= RELATIVE * scale:
                 raise CheckFailed(
-                    f"the rewrite {step.name} changed what the model computes", model=recipe.name, stage="rewrite",
+                    f"the rewrite {step.name} changed what the model computes",
+                    model=recipe.name,
+                    stage="rewrite",
                     found=f"{name} moved by {error:.3g} at batch {len(reference)}",
                     expected=f"at most {RELATIVE * scale:.3g} ({RELATIVE} of the largest value)",
                     next=f"make engine MODEL={recipe.name} ... --without {step.name}",

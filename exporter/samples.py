@@ -12,7 +12,14 @@ from exporter.errors import UsageError
 from exporter.store import sha256_file, sha256_text
 from exporter.types import Batch, Recipe
 
-PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png", "hubble_deep_field.jpg")
+PHOTOGRAPHS = (
+    "astronaut.png",
+    "chelsea.png",
+    "coffee.png",
+    "rocket.jpg",
+    "motorcycle_left.png",
+    "hubble_deep_field.jpg",
+)
 """Photographs that scikit-image ships: a portrait, a cat, a cup, a launch, a room, a field of galaxies."""
 
 NOISE_ROWS = 2
@@ -45,11 +52,20 @@ def paths(folder: Path | None) -> list[Path]:
 def shipped() -> list[Path]:
     """scikit-image's photographs, found without importing it."""
     spec = importlib.util.find_spec("skimage")
-    found = [] if spec is None else [Path(p) / "data" / name for p in spec.submodule_search_locations for name in PHOTOGRAPHS]
+    found = (
+        []
+        if spec is None
+        else [Path(p) / "data" / name for p in spec.submodule_search_locations for name in PHOTOGRAPHS]
+    )
     found = [path for path in found if path.is_file()]
     if not found:
-        raise UsageError("scikit-image's photographs are not installed", stage="parity", found="no scikit-image",
-                         expected=", ".join(PHOTOGRAPHS), next="pip install -e .   or   IMAGES=<a folder of photographs>")
+        raise UsageError(
+            "scikit-image's photographs are not installed",
+            stage="parity",
+            found="no scikit-image",
+            expected=", ".join(PHOTOGRAPHS),
+            next="pip install -e .   or   IMAGES=<a folder of photographs>",
+        )
     return found
 
 

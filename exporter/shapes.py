@@ -46,8 +46,11 @@ def infer(model: onnx.ModelProto, batch: int | None = None) -> Inferred:
     for node in shell.graph.node:
         if not _evaluate(node, types, values, opsets):
             _infer_node(node, types, values, shell)
-    return Inferred({name: kind.tensor_type.elem_type for name, kind in types.items()},
-                    {name: _shape(kind) for name, kind in types.items()}, values)
+    return Inferred(
+        {name: kind.tensor_type.elem_type for name, kind in types.items()},
+        {name: _shape(kind) for name, kind in types.items()},
+        values,
+    )
 
 
 def _shape(kind: onnx.TypeProto) -> tuple[int, ...] | None:
@@ -63,7 +66,7 @@ def _evaluate(node: onnx.NodeProto, types: dict, values: dict, opsets: dict[str,
         if shape is None or -1 in shape:
             return False
         bounds = {a.name: a.i for a in node.attribute}
-        result = [np.array(shape[bounds.get("start", 0):bounds.get("end", len(shape))], dtype=np.int64)]
+        result = [np.array(shape[bounds.get("start", 0) : bounds.get("end", len(shape))], dtype=np.int64)]
     else:
         inputs = [name for name in node.input if name]
         if not inputs or not all(name in values and values[name].size <= SMALL for name in inputs):
@@ -89,8 +92,11 @@ def _infer_node(node: onnx.NodeProto, types: dict, values: dict, shell: onnx.Mod
         schema = onnx.defs.get_schema(node.op_type, version, domain)
         known = {name: types[name] for name in node.input if name in types}
         data = {name: numpy_helper.from_array(values[name]) for name in node.input if name in values}
-        types.update(onnx.shape_inference.infer_node_outputs(
-            schema, node, known, data, opset_imports=list(shell.opset_import), ir_version=shell.ir_version))
+        types.update(
+            onnx.shape_inference.infer_node_outputs(
+                schema, node, known, data, opset_imports=list(shell.opset_import), ir_version=shell.ir_version
+            )
+        )
     except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError):
         pass
     for name in node.output:

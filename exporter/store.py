@@ -202,6 +202,8 @@ class Store:
 def unwritable(folder: Path, error: OSError) -> UsageError:
     """The error for an output folder that the system does not let us write."""
     return UsageError(
-        f"cannot write to {folder}", found=error.strerror or str(error),
-        expected="a folder that this user may write", next="OUT=<another folder>",
+        f"cannot write to {folder}",
+        found=error.strerror or str(error),
+        expected="a folder that this user may write",
+        next="OUT=<another folder>",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -10,9 +11,15 @@ from exporter import registry
 
 
 def _print(table) -> None:
+    """A table as wide as the terminal; 160 columns, without colours and trailing blanks, where there is none."""
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+    if sys.stdout.isatty():
+        Console(highlight=False).print(table)
+        return
+    console = Console(width=160, highlight=False, file=io.StringIO())
+    console.print(table)
+    print("\n".join(line.rstrip() for line in console.file.getvalue().rstrip().splitlines()))
 
 
 def _table(*columns: str, title: str | None = None):
@@ -36,11 +43,15 @@ def verdict(manifest: dict, folder: Path) -> None:
     attention = first["fused_attention"] + len(manifest["unfused_attention"])
     print(f"{manifest['status'].upper()}  {manifest['model']} {manifest['precision']}  ->  {folder}")
     print(f"  weights     {weights['source']}" + (f" ({weights['why']})" if weights.get("why") else ""))
-    print(f"  engine      {manifest['engine']['bytes'] / 1e6:.0f} MB for {', '.join(manifest['engine']['targets'])}, "
-          f"batch {batch['min']}:{batch['opt']}:{batch['max']}, sha256 {manifest['engine']['sha256'][:12]}")
+    print(
+        f"  engine      {manifest['engine']['bytes'] / 1e6:.0f} MB for {', '.join(manifest['engine']['targets'])}, "
+        f"batch {batch['min']}:{batch['opt']}:{batch['max']}, sha256 {manifest['engine']['sha256'][:12]}"
+    )
     fused = f", {first['fused_attention']} of {attention} attentions fused" if attention else ""
-    print(f"  kernels     {first['count']}{fused}; {first['bytes_moved'] / 1e6:.0f} MB and "
-          f"{first['flops'] / 1e9:.0f} GFLOP at batch {first['batch']}")
+    print(
+        f"  kernels     {first['count']}{fused}; {first['bytes_moved'] / 1e6:.0f} MB and "
+        f"{first['flops'] / 1e9:.0f} GFLOP at batch {first['batch']}"
+    )
     bounds = [f"{k['chip']} {k['roofline_us'] / 1e3:.2f} ms" for k in manifest["kernels"].values() if k["roofline_us"]]
     if bounds:
         print(f"  no faster   {', '.join(bounds)}  (roofline at batch {first['batch']})")
@@ -54,17 +65,37 @@ def verdict(manifest: dict, folder: Path) -> None:
 
 def parity(manifest: dict) -> None:
     """The ladder: one line a rung and output."""
-    table = _table("comparison", "verdict", "output", ">max abs", ">mean abs", ">rel max", ">allowed", ">cosine", ">top-1",
-                   ">images", "batches", title=f"{manifest['model']} {manifest['precision']}: {manifest['status']}")
+    table = _table(
+        "comparison",
+        "verdict",
+        "output",
+        ">max abs",
+        ">mean abs",
+        ">rel max",
+        ">allowed",
+        ">cosine",
+        ">top-1",
+        ">images",
+        "batches",
+        title=f"{manifest['model']} {manifest['precision']}: {manifest['status']}",
+    )
     for name, rung in manifest["parity"].items():
         if not rung["outputs"]:
             table.add_row(name, rung["status"], rung["why"])
         for i, (output, e) in enumerate(rung["outputs"].items()):
             table.add_row(
-                name if i == 0 else "", rung["status"] if i == 0 else "", output, f"{e['max_abs']:.2e}",
-                f"{e['mean_abs']:.2e}", f"{e['relative_max']:.2e}", f"{rung['tolerance']['relative_max']:.0e}",
-                f"{e['cosine']:.7f}", f"{rung['top1_agreement']:.1%}", str(rung["samples"]),
-                ",".join(map(str, rung["batches"])))
+                name if i == 0 else "",
+                rung["status"] if i == 0 else "",
+                output,
+                f"{e['max_abs']:.2e}",
+                f"{e['mean_abs']:.2e}",
+                f"{e['relative_max']:.2e}",
+                f"{rung['tolerance']['relative_max']:.0e}",
+                f"{e['cosine']:.7f}",
+                f"{rung['top1_agreement']:.1%}",
+                str(rung["samples"]),
+                ",".join(map(str, rung["batches"])),
+            )
     _print(table)
     for name, rung in manifest["parity"].items():
         if "box_iou" in rung:
@@ -75,19 +106,36 @@ def kernels(report: dict) -> None:
     """Every kernel, biggest first, and the share of each block."""
     listed = report["at_opt"]
     bytes_moved = sum(k["bytes"] for k in listed)
-    table = _table(">MB", ">share", ">MFLOP", "kind", "block", "kernel", "ONNX nodes",
-                   title=f"{report['model']} {report['precision']}: {len(report['kernels'])} kernels in the engine; "
-                         f"sizes at batch {report['batch_at_opt']}")
+    table = _table(
+        ">MB",
+        ">share",
+        ">MFLOP",
+        "kind",
+        "block",
+        "kernel",
+        "ONNX nodes",
+        title=f"{report['model']} {report['precision']}: {len(report['kernels'])} kernels in the engine; "
+        f"sizes at batch {report['batch_at_opt']}",
+    )
     for k in sorted(listed, key=lambda k: -k["bytes"]):
-        table.add_row(f"{k['bytes'] / 1e6:.2f}", f"{k['bytes'] / bytes_moved:.1%}", f"{k['flops'] / 1e6:.0f}", k["kind"],
-                      k["block"], k["name"][:48], _short(k["nodes"]))
+        table.add_row(
+            f"{k['bytes'] / 1e6:.2f}",
+            f"{k['bytes'] / bytes_moved:.1%}",
+            f"{k['flops'] / 1e6:.0f}",
+            k["kind"],
+            k["block"],
+            k["name"][:48],
+            _short(k["nodes"]),
+        )
     _print(table)
     _print(_by(listed, "block", bytes_moved))
     _print(_by(listed, "kind", bytes_moved))
     for target, totals in report["totals"].items():
         bound = f", no faster than {totals['roofline_us']:.0f} us on {totals['chip']}" if totals["roofline_us"] else ""
-        print(f"{target}: {totals['count']} kernels, {totals['fused_attention']} attentions fused, "
-              f"{totals['bytes_moved'] / 1e6:.0f} MB, {totals['flops'] / 1e9:.1f} GFLOP{bound}")
+        print(
+            f"{target}: {totals['count']} kernels, {totals['fused_attention']} attentions fused, "
+            f"{totals['bytes_moved'] / 1e6:.0f} MB, {totals['flops'] / 1e9:.1f} GFLOP{bound}"
+        )
 
 
 def _short(nodes: list[str]) -> str:
@@ -108,16 +156,37 @@ def _by(listed: list[dict], what: str, total: int):
 
 def model_rows() -> list[dict]:
     """Every recipe as a row of ``make list``."""
-    return [{"model": r.name, "family": r.family, "parameters_m": r.published[0], "gflops": r.published[1],
-             "input": f"3x{r.preprocessing.size[0]}x{r.preprocessing.size[1]}", "attention_blocks": r.attention_blocks,
-             "precisions": list(r.tolerances), "weights": r.hub, "paper": r.paper} for r in registry.recipes().values()]
+    return [
+        {
+            "model": r.name,
+            "family": r.family,
+            "parameters_m": r.published[0],
+            "gflops": r.published[1],
+            "input": f"3x{r.preprocessing.size[0]}x{r.preprocessing.size[1]}",
+            "attention_blocks": r.attention_blocks,
+            "precisions": list(r.tolerances),
+            "weights": r.hub,
+            "paper": r.paper,
+        }
+        for r in registry.recipes().values()
+    ]
 
 
 def models() -> None:
     """The recipes as a table."""
-    table = _table("model", "family", ">params M", ">GFLOPs", "input", ">attentions", "precisions", "pretrained weights", "paper")
+    table = _table(
+        "model", "family", ">params M", ">GFLOPs", "input", ">attentions", "precisions", "pretrained weights", "paper"
+    )
     for row in model_rows():
-        table.add_row(row["model"], row["family"], f"{row['parameters_m']:.1f}", f"{row['gflops']:.1f}", row["input"],
-                      str(row["attention_blocks"] or "-"), " ".join(row["precisions"]), row["weights"] or "none published",
-                      row["paper"].split(";")[0])
+        table.add_row(
+            row["model"],
+            row["family"],
+            f"{row['parameters_m']:.1f}",
+            f"{row['gflops']:.1f}",
+            row["input"],
+            str(row["attention_blocks"] or "-"),
+            " ".join(row["precisions"]),
+            row["weights"] or "none published",
+            row["paper"].split(";")[0],
+        )
     _print(table)

@@ -46,15 +46,24 @@ def export(module: torch.nn.Module, recipe: Recipe) -> onnx.ModelProto:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                module, (example,), dynamo=True, opset_version=recipe.opset, input_names=[spec.name],
-                output_names=names, dynamic_shapes=({0: torch.export.Dim(BATCH_AXIS, min=1, max=4096)},),
-                optimize=False, verbose=False,
+                module,
+                (example,),
+                dynamo=True,
+                opset_version=recipe.opset,
+                input_names=[spec.name],
+                output_names=names,
+                dynamic_shapes=({0: torch.export.Dim(BATCH_AXIS, min=1, max=4096)},),
+                optimize=False,
+                verbose=False,
             )
     except Exception as error:
-        reason = next((str(e) for e in _causes(error) if type(e).__module__.startswith(("torch._dynamo", "torch.fx"))),
-                      str(error))
+        reason = next(
+            (str(e) for e in _causes(error) if type(e).__module__.startswith(("torch._dynamo", "torch.fx"))), str(error)
+        )
         raise UsageError(
-            "torch cannot export this module", model=recipe.name, stage="trace",
+            "torch cannot export this module",
+            model=recipe.name,
+            stage="trace",
             found=reason.strip().splitlines()[0] if reason.strip() else type(error).__name__,
             expected=f"a module without data-dependent control flow, at image size {recipe.preprocessing.size}",
             next="python -c 'import torch; torch.export.export(...)' on the module shows the line",
@@ -64,9 +73,14 @@ def export(module: torch.nn.Module, recipe: Recipe) -> onnx.ModelProto:
         gc.enable()
     model = program.model
     fold_constants(model)
-    for clean in (common.RemoveUnusedNodesPass(), common.CommonSubexpressionEliminationPass(),
-                  common.RemoveUnusedNodesPass(), common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-                  common.RemoveUnusedFunctionsPass(), common.RemoveUnusedOpsetsPass()):
+    for clean in (
+        common.RemoveUnusedNodesPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedOpsetsPass(),
+    ):
         clean(model)
     name_nodes(model)
     model.metadata_props.clear()

@@ -82,8 +82,20 @@ class RewriteStep:
     matches: int | None = None
 
 
-CLEANUPS = tuple(map(RewriteStep, ("static_shapes", "fold_constants", "remove_identities", "share_constants")))
-"""What every exported graph needs, whatever the model."""
+def cleanups(
+    static_shapes: int | None = None, fold_constants: int | None = None, remove_identities: int | None = None
+) -> tuple[RewriteStep, ...]:
+    """What every exported graph needs, whatever the model, with the matches that are due.
+
+    How many constants are equal depends on the weights, so sharing them has no due count.
+    """
+    return (
+        RewriteStep("static_shapes", static_shapes),
+        RewriteStep("fold_constants", fold_constants),
+        RewriteStep("remove_identities", remove_identities),
+        RewriteStep("share_constants"),
+    )
+
 
 TOLERANCES = {
     "fp32": Tolerance(1e-4, 0.99999),
@@ -134,7 +146,7 @@ class Recipe:
     head: tuple[str, ...] = ("head.weight",)
     head_extra: int = 0
     adapt: Callable[[dict, torch.nn.Module], dict] | None = None
-    rewrites: tuple[RewriteStep, ...] = CLEANUPS
+    rewrites: tuple[RewriteStep, ...] = field(default_factory=cleanups)
     attention_blocks: int = 0
     fused_attention: Mapping[str, int] = field(default_factory=dict)
     tolerances: Mapping[str, Tolerance] = field(default_factory=lambda: TOLERANCES)

@@ -24,8 +24,19 @@ SEED = 0
 HUB_FILE = "model.safetensors"
 REACH_SECONDS = 2.0
 
-WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "state_dict", "model_state_dict", "model", "module",
-            "net", "network", "teacher")
+WRAPPERS = (
+    "state_dict_ema",
+    "model_ema",
+    "ema_state_dict",
+    "ema",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "module",
+    "net",
+    "network",
+    "teacher",
+)
 """Keys under which training scripts keep the weights, an exponential moving average before the plain ones."""
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
@@ -43,7 +54,9 @@ class Weights:
     why: str = ""
 
     def as_dict(self) -> dict:
-        return {"source": self.source, "kind": self.kind, "sha256": self.sha256} | ({"why": self.why} if self.why else {})
+        return {"source": self.source, "kind": self.kind, "sha256": self.sha256} | (
+            {"why": self.why} if self.why else {}
+        )
 
 
 def locate(recipe: Recipe, wanted: str) -> Weights:
@@ -57,14 +70,19 @@ def locate(recipe: Recipe, wanted: str) -> Weights:
         if wanted == "auto":
             return _random(recipe, why)
         raise UsageError(
-            "the pretrained weights cannot be had", model=recipe.name, stage="weights", found=why,
+            "the pretrained weights cannot be had",
+            model=recipe.name,
+            stage="weights",
+            found=why,
             expected=f"{recipe.hub or 'a published checkpoint'}",
             next=f"make engine MODEL={recipe.name} WEIGHTS=<path to a .safetensors or .pt>  or  WEIGHTS=random",
         )
     path = Path(wanted).expanduser()
     if not path.is_file():
         raise UsageError(
-            f"the checkpoint {wanted} does not exist", model=recipe.name, stage="weights",
+            f"the checkpoint {wanted} does not exist",
+            model=recipe.name,
+            stage="weights",
             found="a folder" if path.is_dir() else "no such file",
             expected="a .safetensors, .pt, .pth or .bin file, or one of auto, pretrained, random",
             next=f"make engine MODEL={recipe.name} WEIGHTS=<path>",
@@ -110,7 +128,10 @@ def read(path: Path, model: str) -> dict:
 
     def broken(found: str, hint: str | None = None) -> UsageError:
         return UsageError(
-            f"the checkpoint {path.name} cannot be read", model=model, stage="weights", found=found,
+            f"the checkpoint {path.name} cannot be read",
+            model=model,
+            stage="weights",
+            found=found,
             expected="a state dict in a .safetensors file, or in a .pt file that holds tensors only",
             next=hint or f"copy or download {path.name} again",
         )
@@ -136,17 +157,24 @@ def read(path: Path, model: str) -> dict:
         except Exception as error:
             text = str(error)
             if "weights_only" in text or "Unsupported" in text:
-                kind = next((ln.strip() for ln in text.splitlines() if "GLOBAL" in ln or "Unsupported" in ln), "objects")
+                kind = next(
+                    (ln.strip() for ln in text.splitlines() if "GLOBAL" in ln or "Unsupported" in ln), "objects"
+                )
                 raise broken(
                     f"pickled objects besides tensors ({kind[:160]})",
                     "save it where you trust it: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')",
                 ) from None
-            raise broken(f"{path.stat().st_size} bytes: {text.splitlines()[0] if text else type(error).__name__}") from None
+            raise broken(
+                f"{path.stat().st_size} bytes: {text.splitlines()[0] if text else type(error).__name__}"
+            ) from None
     state = unwrap(state)
     if not state:
         raise broken("no tensors")
-    bad = [f"{name} ({int((~value.isfinite()).sum())} of {value.numel()})" for name, value in state.items()
-           if value.is_floating_point() and not value.isfinite().all()]
+    bad = [
+        f"{name} ({int((~value.isfinite()).sum())} of {value.numel()})"
+        for name, value in state.items()
+        if value.is_floating_point() and not value.isfinite().all()
+    ]
     if bad:
         raise broken(f"NaN or Inf in {_some(bad)}", "use a checkpoint from before the training diverged")
     return state
@@ -215,19 +243,28 @@ def load(module, weights: Weights, recipe: Recipe) -> None:
     state = {k: v for k, v in state.items() if k not in buffers}
     missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
     unexpected = [k for k in state if k not in wanted]
-    shapes = [f"{k} {tuple(state[k].shape)}, the model has {tuple(v.shape)}"
-              for k, v in wanted.items() if k in state and state[k].shape != v.shape]
+    shapes = [
+        f"{k} {tuple(state[k].shape)}, the model has {tuple(v.shape)}"
+        for k, v in wanted.items()
+        if k in state and state[k].shape != v.shape
+    ]
     if missing or unexpected or shapes:
         raise _mismatch(recipe, weights, missing, unexpected, shapes)
     module.load_state_dict(state, strict=False)
 
 
 def _mismatch(recipe: Recipe, weights: Weights, missing: list, unexpected: list, shapes: list) -> UsageError:
-    found = [f"{label} {len(names)}: {_some(names)}" for label, names in
-             (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes)) if names]
+    found = [
+        f"{label} {len(names)}: {_some(names)}"
+        for label, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes))
+        if names
+    ]
     return UsageError(
-        f"the checkpoint {weights.path.name} is not of this architecture", model=recipe.name, stage="weights",
-        found="\n            ".join(found), expected=f"the tensors of {recipe.name} ({recipe.hub or recipe.family})",
+        f"the checkpoint {weights.path.name} is not of this architecture",
+        model=recipe.name,
+        stage="weights",
+        found="\n            ".join(found),
+        expected=f"the tensors of {recipe.name} ({recipe.hub or recipe.family})",
         next="MODEL=<the architecture it was trained with> (make list), or IMAGE=<the size it was trained at>",
     )
 

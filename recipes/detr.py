@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from exporter.types import Batch, ModuleSpec, Preprocessing, Recipe, TensorSpec
+from exporter.types import Batch, ModuleSpec, Preprocessing, Recipe, TensorSpec, cleanups
 
 PAPER = "Carion et al. 2020, arXiv:2005.12872"
 
@@ -55,8 +55,9 @@ RECIPES = (
         hub="facebook/detr-resnet-50",
         task="detection",
         classes=91,
-        preprocessing=Preprocessing((800, 800), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225),
-                                    interpolation="bilinear", mode="squash"),
+        preprocessing=Preprocessing(
+            (800, 800), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), interpolation="bilinear", mode="squash"
+        ),
         outputs=(
             TensorSpec("logits", "scores of each query's classes, the last one is no object"),
             TensorSpec("boxes", "centre x, centre y, width, height as shares of the image, per query"),
@@ -66,6 +67,8 @@ RECIPES = (
         batch=Batch(1, 2, 8),
         head=("class_labels_classifier.weight",),
         head_extra=1,
+        rewrites=cleanups(185, 2, 10),
         attention_blocks=18,
+        fused_attention={"fp16": 18, "bf16": 18},
     ),
 )

@@ -8,14 +8,23 @@ from __future__ import annotations
 
 from functools import partial
 
-from exporter.types import Preprocessing, Recipe, TensorSpec
+from exporter.types import Preprocessing, Recipe, TensorSpec, cleanups
 from recipes._timm import adapt, build
 
 PAPER = "Liu et al. 2021, arXiv:2103.14030"
 
 
-def _swin(name: str, arch: str, tag: str | None, published: tuple[float, float], *, depth: int = 24,
-          size: int = 224, window: int = 7) -> Recipe:
+def _swin(
+    name: str,
+    arch: str,
+    tag: str | None,
+    published: tuple[float, float],
+    matches: tuple[int, int, int],
+    *,
+    depth: int = 24,
+    size: int = 224,
+    window: int = 7,
+) -> Recipe:
     return Recipe(
         name=name,
         family="swin",
@@ -23,23 +32,44 @@ def _swin(name: str, arch: str, tag: str | None, published: tuple[float, float],
         build=partial(build, name=arch, window_size=window),
         adapt=adapt,
         hub=f"timm/{arch}.{tag}" if tag else None,
-        preprocessing=Preprocessing((size, size), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225),
-                                    crop_pct=0.9 if size == 224 else 1.0),
+        preprocessing=Preprocessing(
+            (size, size), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), crop_pct=0.9 if size == 224 else 1.0
+        ),
         outputs=(TensorSpec("logits", "class scores before the softmax"),),
         published=published,
         image_multiple=32,
         head=("head.fc.weight", "head.weight"),
+        rewrites=cleanups(*matches),
         attention_blocks=depth,
+        fused_attention={"fp16": depth, "bf16": depth},
     )
 
 
 RECIPES = (
-    _swin("swin_t", "swin_tiny_patch4_window7_224", "ms_in1k", (28.3, 4.5), depth=12),
-    _swin("swin_s", "swin_small_patch4_window7_224", "ms_in22k_ft_in1k", (49.6, 8.7)),
-    _swin("swin_b", "swin_base_patch4_window7_224", "ms_in22k_ft_in1k", (87.8, 15.5)),
-    _swin("swin_l", "swin_large_patch4_window7_224", "ms_in22k_ft_in1k", (196.5, 34.5)),
-    _swin("swin_t_384", "swin_tiny_patch4_window7_224", None, (28.3, 14.0), depth=12, size=384, window=12),
-    _swin("swin_s_384", "swin_small_patch4_window7_224", None, (49.7, 26.6), size=384, window=12),
-    _swin("swin_b_384", "swin_base_patch4_window12_384", "ms_in22k_ft_in1k", (87.9, 47.2), size=384, window=12),
-    _swin("swin_l_384", "swin_large_patch4_window12_384", "ms_in22k_ft_in1k", (196.7, 104.1), size=384, window=12),
+    _swin("swin_t", "swin_tiny_patch4_window7_224", "ms_in1k", (28.3, 4.5), (106, 40, 15), depth=12),
+    _swin("swin_s", "swin_small_patch4_window7_224", "ms_in22k_ft_in1k", (49.6, 8.7), (214, 88, 27)),
+    _swin("swin_b", "swin_base_patch4_window7_224", "ms_in22k_ft_in1k", (87.8, 15.5), (214, 94, 27)),
+    _swin("swin_l", "swin_large_patch4_window7_224", "ms_in22k_ft_in1k", (196.5, 34.5), (214, 94, 27)),
+    _swin(
+        "swin_t_384", "swin_tiny_patch4_window7_224", None, (28.3, 14.0), (118, 106, 15), depth=12, size=384, window=12
+    ),
+    _swin("swin_s_384", "swin_small_patch4_window7_224", None, (49.7, 26.6), (238, 214, 27), size=384, window=12),
+    _swin(
+        "swin_b_384",
+        "swin_base_patch4_window12_384",
+        "ms_in22k_ft_in1k",
+        (87.9, 47.2),
+        (238, 214, 27),
+        size=384,
+        window=12,
+    ),
+    _swin(
+        "swin_l_384",
+        "swin_large_patch4_window12_384",
+        "ms_in22k_ft_in1k",
+        (196.7, 104.1),
+        (238, 214, 27),
+        size=384,
+        window=12,
+    ),
 )

@@ -8,14 +8,23 @@ from __future__ import annotations
 
 from functools import partial
 
-from exporter.types import Preprocessing, Recipe, TensorSpec
+from exporter.types import Preprocessing, Recipe, TensorSpec, cleanups
 from recipes._timm import adapt, build
 
 PAPER = "Dosovitskiy et al. 2021, arXiv:2010.11929; Steiner et al. 2021, arXiv:2106.10270"
 
 
-def _vit(name: str, arch: str, tag: str, published: tuple[float, float], *, depth: int = 12, size: int = 224,
-         patch: int = 16, crop_pct: float = 0.9) -> Recipe:
+def _vit(
+    name: str,
+    arch: str,
+    tag: str,
+    published: tuple[float, float],
+    *,
+    depth: int = 12,
+    size: int = 224,
+    patch: int = 16,
+    crop_pct: float = 0.9,
+) -> Recipe:
     return Recipe(
         name=name,
         family="vit",
@@ -27,6 +36,7 @@ def _vit(name: str, arch: str, tag: str, published: tuple[float, float], *, dept
         outputs=(TensorSpec("logits", "class scores before the softmax"),),
         published=published,
         image_multiple=patch,
+        rewrites=cleanups(8 * depth + 1, 0, depth),
         attention_blocks=depth,
         fused_attention={"fp16": depth, "bf16": depth},
     )
@@ -38,6 +48,14 @@ RECIPES = (
     _vit("vit_b", "vit_base_patch16_224", "augreg2_in21k_ft_in1k", (86.6, 17.6)),
     _vit("vit_l", "vit_large_patch16_224", "augreg_in21k_ft_in1k", (304.3, 61.6), depth=24),
     _vit("vit_b32", "vit_base_patch32_224", "augreg_in21k_ft_in1k", (88.2, 4.4), patch=32),
-    _vit("vit_l32", "vit_large_patch32_384", "orig_in21k_ft_in1k", (306.6, 45.3), depth=24, size=384, patch=32,
-         crop_pct=1.0),
+    _vit(
+        "vit_l32",
+        "vit_large_patch32_384",
+        "orig_in21k_ft_in1k",
+        (306.6, 45.3),
+        depth=24,
+        size=384,
+        patch=32,
+        crop_pct=1.0,
+    ),
 )

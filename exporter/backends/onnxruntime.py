@@ -11,8 +11,12 @@ import onnxruntime as ort
 
 from exporter import onnxio
 
+ort.set_default_logger_severity(3)  # it warns of every pattern that it did not optimise
 
-def session(model: onnx.ModelProto, weights: Mapping[str, np.ndarray] | None = None, threads: int = 0) -> ort.InferenceSession:
+
+def session(
+    model: onnx.ModelProto, weights: Mapping[str, np.ndarray] | None = None, threads: int = 0
+) -> ort.InferenceSession:
     """A CPU session for ``model``, of any size.
 
     The weights are handed over as arrays (``weights``, or the model's own initializers), never serialised: a

@@ -74,8 +74,13 @@ def version(backend: str) -> str:
         return importlib.metadata.version(MODULES[backend].replace("_", "-"))
     except importlib.metadata.PackageNotFoundError:
         extra = "'.[tensorrt]'" if backend == "tensorrt" else "."
-        raise UsageError(f"{backend} is not installed", stage="compile", found="no such package",
-                         expected=MODULES[backend], next=f".venv/bin/pip install -e {extra}") from None
+        raise UsageError(
+            f"{backend} is not installed",
+            stage="compile",
+            found="no such package",
+            expected=MODULES[backend],
+            next=f".venv/bin/pip install -e {extra}",
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -94,12 +99,21 @@ def build(job: Job, model: str) -> Built:
     description = Path(job.log).with_suffix(".job.json")
     description.write_text(json.dumps(asdict(job)))
     here = str(Path(__file__).parents[2])
-    environment = dict(os.environ, POLYGRAPHY_USE_TENSORRT_RTX=str(int(job.backend == "tensorrt-rtx")),
-                       POLYGRAPHY_AUTOINSTALL_DEPS="0",
-                       PYTHONPATH=os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH")))))
+    environment = dict(
+        os.environ,
+        POLYGRAPHY_USE_TENSORRT_RTX=str(int(job.backend == "tensorrt-rtx")),
+        POLYGRAPHY_AUTOINSTALL_DEPS="0",
+        PYTHONPATH=os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH")))),
+    )
     started = time.perf_counter()
-    child = subprocess.Popen([sys.executable, "-m", "exporter.backends.tensorrt", str(description)], env=environment,
-                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "exporter.backends.tensorrt", str(description)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         out, err = child.communicate()
     finally:
@@ -117,8 +131,11 @@ def build(job: Job, model: str) -> Built:
     else:
         raise RuntimeError(f"the build process failed:\n{err}")
     raise UsageError(
-        f"{job.backend} does not compile this graph for {', '.join(job.targets)}", model=model, stage="compile",
-        found=reason, expected="a graph that the compiler accepts",
+        f"{job.backend} does not compile this graph for {', '.join(job.targets)}",
+        model=model,
+        stage="compile",
+        found=reason,
+        expected="a graph that the compiler accepts",
         next="TARGET=<one target> tells which one refuses; PRECISION=fp16 is the form that compiles most widely",
     )
 
@@ -142,7 +159,13 @@ def _build_here(job: Job) -> None:
 
     G_LOGGER.module_severity = {"": G_LOGGER.CRITICAL}
     import polygraphy.backend.trt.util as trt_util
-    from polygraphy.backend.trt import CreateConfig, PostprocessConfig, Profile, engine_bytes_from_network, network_from_onnx_path
+    from polygraphy.backend.trt import (
+        CreateConfig,
+        PostprocessConfig,
+        Profile,
+        engine_bytes_from_network,
+        network_from_onnx_path,
+    )
 
     trt = __import__(MODULES[job.backend])
     lines: list[tuple[str, str]] = []

@@ -60,8 +60,14 @@ def _in_place(node: gs.Node, inferred: list) -> bool:
 
 
 SAME = {
-    "Identity": _always, "Dropout": _always, "Concat": _always,
-    "Cast": _same_type, "CastLike": _same_type,
-    "Pad": _pads_nothing, "Slice": _takes_all, "Transpose": _in_place,
-    "Reshape": _same_shape, "Expand": _same_shape,
+    "Identity": _always,
+    "Dropout": _always,
+    "Concat": _always,
+    "Cast": _same_type,
+    "CastLike": _same_type,
+    "Pad": _pads_nothing,
+    "Slice": _takes_all,
+    "Transpose": _in_place,
+    "Reshape": _same_shape,
+    "Expand": _same_shape,
 }

@@ -24,8 +24,14 @@ FILE = "model.engine"
 def parts(build: Build) -> dict:
     request = build.request
     device = tensorrt.cuda_device()[0] if request.backend == "tensorrt" else None
-    return {"backend": request.backend, "version": tensorrt.version(request.backend), "targets": request.targets,
-            "batch": str(request.batch), "tf32": request.precision.tf32, "device": device}
+    return {
+        "backend": request.backend,
+        "version": tensorrt.version(request.backend),
+        "targets": request.targets,
+        "batch": str(request.batch),
+        "tf32": request.precision.tf32,
+        "device": device,
+    }
 
 
 def run(build: Build, folder: Path) -> tuple[dict, dict]:
@@ -49,19 +55,33 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     counts = flops.per_node(build.model("type", "model.onnx"), batch.opt)
     engine, sized = kernels.with_flops(engine, counts), kernels.with_flops(sized, counts)
     report = describe(build, engine, sized)
-    write_json(folder / "kernels.json", report | {"kernels": [k.as_dict() for k in engine],
-                                                  "at_opt": [k.as_dict() for k in sized]})
-    return {"backend": build.request.backend, "backend_version": tensorrt.version(build.request.backend),
-            "targets": list(build.request.targets), "builds": {k: round(b.seconds, 2) for k, b in built.items()},
-            "peak_bytes": sum(b.peak_bytes for b in built.values()), **report}, {"resident": resident_bytes()}
+    write_json(
+        folder / "kernels.json",
+        report | {"kernels": [k.as_dict() for k in engine], "at_opt": [k.as_dict() for k in sized]},
+    )
+    return {
+        "backend": build.request.backend,
+        "backend_version": tensorrt.version(build.request.backend),
+        "targets": list(build.request.targets),
+        "builds": {k: round(b.seconds, 2) for k, b in built.items()},
+        "peak_bytes": sum(b.peak_bytes for b in built.values()),
+        **report,
+    }, {"resident": resident_bytes()}
 
 
 def _job(build: Build, onnx: Path, folder: Path, name: str, batch: tuple[int, int, int]) -> tensorrt.Job:
     spec = build.recipe.inputs[0]
     return tensorrt.Job(
-        onnx=str(onnx.resolve()), engine=str(folder / f"{name}.engine"), log=str(folder / f"{name}.log"),
-        backend=build.request.backend, targets=build.request.targets, batch=batch, input_name=spec.name,
-        shape=spec.shape, tf32=build.request.precision.tf32)
+        onnx=str(onnx.resolve()),
+        engine=str(folder / f"{name}.engine"),
+        log=str(folder / f"{name}.log"),
+        backend=build.request.backend,
+        targets=build.request.targets,
+        batch=batch,
+        input_name=spec.name,
+        shape=spec.shape,
+        tf32=build.request.precision.tf32,
+    )
 
 
 def _static_twin(build: Build, folder: Path) -> tensorrt.Job:
@@ -89,16 +109,29 @@ def describe(build: Build, engine: list, sized: list) -> dict:
     for target in build.request.targets:
         chip = roofline.CHIPS.get(target)
         bound = round(roofline.microseconds(sized, chip, tf32), 1) if chip else None
-        by_target[target] = {**totals, "batch": build.request.batch.opt, "roofline_us": bound,
-                             "chip": chip.name if chip else f"no figures for {target}"}
-    return {"schema": SCHEMA, "model": build.recipe.name, "precision": build.request.precision.name,
-            "batch_at_opt": build.request.batch.opt, "totals": by_target, "fused_attention": fused,
-            "unfused_attention": unfused}
+        by_target[target] = {
+            **totals,
+            "batch": build.request.batch.opt,
+            "roofline_us": bound,
+            "chip": chip.name if chip else f"no figures for {target}",
+        }
+    return {
+        "schema": SCHEMA,
+        "model": build.recipe.name,
+        "precision": build.request.precision.name,
+        "batch_at_opt": build.request.batch.opt,
+        "totals": by_target,
+        "fused_attention": fused,
+        "unfused_attention": unfused,
+    }
 
 
 def summary(entry: Entry) -> str:
     first = next(iter(entry.meta["totals"].values()))
     attention = len(entry.meta["fused_attention"]) + len(entry.meta["unfused_attention"])
     fused = f", {first['fused_attention']} of {attention} attentions fused" if attention else ""
-    return (f"{','.join(entry.meta['targets'])}: {first['count']} kernels{fused}, "
-            f"{first['bytes_moved'] / 1e6:.0f} MB moved at batch {first['batch']}, engine {entry.files[FILE]['bytes'] / 1e6:.0f} MB")
+    megabytes = entry.files[FILE]["bytes"] / 1e6
+    return (
+        f"{','.join(entry.meta['targets'])}: {first['count']} kernels{fused}, "
+        f"{first['bytes_moved'] / 1e6:.0f} MB moved at batch {first['batch']}, engine {megabytes:.0f} MB"
+    )

@@ -7,7 +7,6 @@ from pathlib import Path
 from exporter.backends import tensorrt
 from exporter.build import Build
 from exporter.stages import fp32_parity
-from exporter.store import Entry
 
 NAME = "engine_parity"
 NEEDS = ("typed_parity", "compile")

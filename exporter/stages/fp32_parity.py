@@ -14,8 +14,12 @@ CODE = ("exporter.parity", "exporter.metrics", "exporter.samples", "exporter.bac
 
 
 def parts(build: Build) -> dict:
-    return {"batch": str(build.request.batch), "tolerance": vars(build.recipe.tolerances["fp32"]),
-            "task": build.recipe.task, "versions": reference.versions("onnxruntime", "polygraphy", "numpy")}
+    return {
+        "batch": str(build.request.batch),
+        "tolerance": vars(build.recipe.tolerances["fp32"]),
+        "task": build.recipe.task,
+        "versions": reference.versions("onnxruntime", "polygraphy", "numpy"),
+    }
 
 
 def run(build: Build, folder: Path) -> tuple[dict, dict]:
@@ -28,8 +32,10 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     build.entries["trace"].memory.clear()
     build.note("model.fp32.onnx in ONNX Runtime")
     rewritten = parity.run_onnx(build.model("rewrite", "model.fp32.onnx"), feeds)
-    rungs = {"torch/raw": parity.compare(build.recipe, tolerance, expected, raw),
-             "raw/rewritten": parity.compare(build.recipe, tolerance, raw, rewritten)}
+    rungs = {
+        "torch/raw": parity.compare(build.recipe, tolerance, expected, raw),
+        "raw/rewritten": parity.compare(build.recipe, tolerance, raw, rewritten),
+    }
     arrays.write(folder / "rewritten.npz", rewritten)
     return {"rungs": {name: rung.as_dict() for name, rung in rungs.items()}}, {"rewritten": rewritten}
 
@@ -56,5 +62,7 @@ def answers(build: Build, stage: str, name: str) -> list[dict]:
 
 
 def summary(entry: Entry) -> str:
-    return ", ".join(f"{name} {rung['status']}" + (f" ({rung['max_abs']:.1e})" if "max_abs" in rung else "")
-                     for name, rung in entry.meta["rungs"].items())
+    return ", ".join(
+        f"{name} {rung['status']}" + (f" ({rung['max_abs']:.1e})" if "max_abs" in rung else "")
+        for name, rung in entry.meta["rungs"].items()
+    )

@@ -18,9 +18,13 @@ CHUNK = 8
 def parts(build: Build) -> dict:
     from exporter import samples
 
-    return {"recipe": recipe_source(build.recipe), "name": build.recipe.name,
-            "image": build.recipe.preprocessing.size, "images": samples.fingerprint(build.images),
-            "versions": versions("torch", "torchvision", "timm", "transformers", "pillow")}
+    return {
+        "recipe": recipe_source(build.recipe),
+        "name": build.recipe.name,
+        "image": build.recipe.preprocessing.size,
+        "images": samples.fingerprint(build.images),
+        "versions": versions("torch", "torchvision", "timm", "transformers", "pillow"),
+    }
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -40,7 +44,9 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     build.note(f"torch on {len(samples.pixels)} images")
     starts = range(0, len(samples.pixels), CHUNK)
     name = build.recipe.inputs[0].name
-    found = parity.run(parity.TorchRunner(module, build.recipe), [{name: samples.pixels[i:i + CHUNK]} for i in starts])
+    found = parity.run(
+        parity.TorchRunner(module, build.recipe), [{name: samples.pixels[i : i + CHUNK]} for i in starts]
+    )
     outputs = {key: np.concatenate([batch[key] for batch in found]) for key in found[0]}
     np.savez(folder / "reference.npz", **outputs)
     parameters = sum(p.numel() for p in module.parameters())

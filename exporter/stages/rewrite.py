@@ -1,4 +1,4 @@
-"""``raw.onnx`` -> ``model.fp32.onnx``: the recipe's rewrites, each one counted, checked and compared; once per model."""
+"""``raw.onnx`` -> ``model.fp32.onnx``: the rewrites, each one counted, checked and compared; once per model."""
 
 from __future__ import annotations
 
@@ -17,18 +17,28 @@ FILE = "model.fp32.onnx"
 def parts(build: Build) -> dict:
     from exporter.registry import source
 
-    steps = [(s.name, s.matches, source(f"exporter.rewrites.{s.name}")) for s in build.recipe.rewrites
-             if s.name not in build.request.without]
-    return {"rewrites": steps, "native_image": build.request.native_image,
-            "versions": versions("onnx", "onnx-graphsurgeon", "onnxruntime", "numpy")}
+    steps = [
+        (s.name, s.matches, source(f"exporter.rewrites.{s.name}"))
+        for s in build.recipe.rewrites
+        if s.name not in build.request.without
+    ]
+    return {
+        "rewrites": steps,
+        "native_image": build.request.native_image,
+        "versions": versions("onnx", "onnx-graphsurgeon", "onnxruntime", "numpy"),
+    }
 
 
 def run(build: Build, folder: Path) -> tuple[dict, dict]:
     from exporter import onnxio, rewriting
 
     model, reports = rewriting.rewrite(
-        build.model("trace", "raw.onnx"), build.recipe, native_image=build.request.native_image,
-        without=build.request.without, progress=build.note)
+        build.model("trace", "raw.onnx"),
+        build.recipe,
+        native_image=build.request.native_image,
+        without=build.request.without,
+        progress=build.note,
+    )
     build.note(f"writing {FILE}")
     onnxio.save(model, folder / FILE)
     return {"nodes": len(model.graph.node), "rewrites": [r.as_dict() for r in reports]}, {FILE: model}
@@ -37,4 +47,5 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
 def summary(entry: Entry) -> str:
     reports = entry.meta["rewrites"]
     before = reports[0]["nodes_before"] if reports else entry.meta["nodes"]
-    return f"{len(reports)} rewrites, {sum(r['matches'] for r in reports)} matches, {before} -> {entry.meta['nodes']} nodes"
+    matches = sum(r["matches"] for r in reports)
+    return f"{len(reports)} rewrites, {matches} matches, {before} -> {entry.meta['nodes']} nodes"

@@ -17,9 +17,14 @@ FILE = "raw.onnx"
 
 def parts(build: Build) -> dict:
     recipe = build.recipe
-    return {"recipe": recipe_source(recipe), "name": recipe.name, "image": recipe.preprocessing.size,
-            "opset": recipe.opset, "classes": build.spec.classes,
-            "versions": versions("torch", "torchvision", "timm", "transformers", "onnx", "onnxscript", "onnx-ir")}
+    return {
+        "recipe": recipe_source(recipe),
+        "name": recipe.name,
+        "image": recipe.preprocessing.size,
+        "opset": recipe.opset,
+        "classes": build.spec.classes,
+        "versions": versions("torch", "torchvision", "timm", "transformers", "onnx", "onnxscript", "onnx-ir"),
+    }
 
 
 def run(build: Build, folder: Path) -> tuple[dict, dict]:

@@ -18,10 +18,14 @@ def parts(build: Build) -> dict:
     from exporter.registry import source
 
     name = build.request.precision.name
-    return {"precision": name, "io": build.request.io, "code": source(f"exporter.precisions.{name}"),
-            "keep_fp32": sorted(build.request.precision.keep_fp32),
-            "static_batch": build.request.batch.opt if build.request.batch.static else None,
-            "versions": versions("onnx", "ml-dtypes", "numpy")}
+    return {
+        "precision": name,
+        "io": build.request.io,
+        "code": source(f"exporter.precisions.{name}"),
+        "keep_fp32": sorted(build.request.precision.keep_fp32),
+        "static_batch": build.request.batch.opt if build.request.batch.static else None,
+        "versions": versions("onnx", "ml-dtypes", "numpy"),
+    }
 
 
 def run(build: Build, folder: Path) -> tuple[dict, dict]:
@@ -40,8 +44,11 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     onnxio.save(typed.model, folder / FILE)
     attention = [n.name for n in typed.model.graph.node if n.op_type in ("Softmax", "Attention")]
     return {
-        "nodes": len(typed.model.graph.node), "opset": onnxio.opset(typed.model), "casts": typed.casts,
-        "kept_fp32": typed.kept, "attention": attention,
+        "nodes": len(typed.model.graph.node),
+        "opset": onnxio.opset(typed.model),
+        "casts": typed.casts,
+        "kept_fp32": typed.kept,
+        "attention": attention,
         "inputs": [onnxio.describe(v) for v in typed.model.graph.input],
         "outputs": [onnxio.describe(v) for v in typed.model.graph.output],
     }, {FILE: typed.model}
@@ -49,5 +56,7 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
 
 def summary(entry: Entry) -> str:
     kept = f", {len(entry.meta['kept_fp32'])} nodes kept in FP32" if entry.meta["kept_fp32"] else ""
-    return (f"{entry.meta['nodes']} nodes, {entry.meta['casts']} casts{kept}, "
-            f"{sum(f['bytes'] for f in entry.files.values()) / 1e6:.0f} MB")
+    return (
+        f"{entry.meta['nodes']} nodes, {entry.meta['casts']} casts{kept}, "
+        f"{sum(f['bytes'] for f in entry.files.values()) / 1e6:.0f} MB"
+    )

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from exporter.build import Build
 from exporter.stages import fp32_parity, reference
-from exporter.store import Entry
 
 NAME = "typed_parity"
 NEEDS = ("fp32_parity", "type")
@@ -14,9 +13,12 @@ CODE = ("exporter.parity", "exporter.metrics", "exporter.samples", "exporter.num
 
 
 def parts(build: Build) -> dict:
-    return {"batch": str(build.request.batch), "tf32": build.request.precision.tf32,
-            "tolerance": vars(build.recipe.tolerances[build.request.precision.name]),
-            "versions": reference.versions("onnxruntime", "polygraphy", "numpy")}
+    return {
+        "batch": str(build.request.batch),
+        "tf32": build.request.precision.tf32,
+        "tolerance": vars(build.recipe.tolerances[build.request.precision.name]),
+        "versions": reference.versions("onnxruntime", "polygraphy", "numpy"),
+    }
 
 
 def run(build: Build, folder: Path) -> tuple[dict, dict]:
@@ -32,8 +34,12 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     build.note(f"the numerics twin of {precision.name}")
     typed = parity.run_onnx(numerics.twin(build.model("type", "model.onnx"), precision.tf32), feeds)
     tolerance = build.recipe.tolerances[precision.name]
-    rungs = {"rewritten/typed": parity.compare(build.recipe, tolerance, fp32_parity.answers(build, "fp32_parity", "rewritten"), typed),
-             "torch/typed": parity.compare(build.recipe, tolerance, expected, typed)}
+    rungs = {
+        "rewritten/typed": parity.compare(
+            build.recipe, tolerance, fp32_parity.answers(build, "fp32_parity", "rewritten"), typed
+        ),
+        "torch/typed": parity.compare(build.recipe, tolerance, expected, typed),
+    }
     arrays.write(folder / "typed.npz", typed)
     return {"rungs": {name: rung.as_dict() for name, rung in rungs.items()}}, {"typed": typed}
 

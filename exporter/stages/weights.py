@@ -13,8 +13,12 @@ CODE = ("exporter.weights",)
 
 
 def parts(build: Build) -> dict:
-    return {**build.weights.as_dict(), "head": build.recipe.head, "head_extra": build.recipe.head_extra,
-            "classes": build.recipe.classes}
+    return {
+        **build.weights.as_dict(),
+        "head": build.recipe.head,
+        "head_extra": build.recipe.head_extra,
+        "classes": build.recipe.classes,
+    }
 
 
 def run(build: Build, folder: Path) -> tuple[dict, dict]:

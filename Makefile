@@ -1,0 +1,78 @@
+# Front door: every target is one verb of `python -m exporter`. `make` alone prints help.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3
+PRECISION ?= fp16
+EXTRAS := dev$(if $(filter tensorrt,$(BACKEND)),$(comma)tensorrt)
+comma := ,
+RUN := .venv/bin/python
+READY := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
+
+# Values reach the shell through the environment, so that a path may hold any character.
+export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT
+REQUEST = "$$MODEL" --precision "$$PRECISION" \
+	$(if $(TARGET),--target "$$TARGET") $(if $(BATCH),--batch "$$BATCH") $(if $(WEIGHTS),--weights "$$WEIGHTS") \
+	$(if $(IMAGE),--image "$$IMAGE") $(if $(IO),--io "$$IO") $(if $(IMAGES),--images "$$IMAGES") \
+	$(if $(OUT),--out "$$OUT") $(if $(BACKEND),--backend "$$BACKEND") $(if $(WITHOUT),--without "$$WITHOUT") \
+	$(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(QUIET),--quiet) $(if $(JSON),--json)
+
+.PHONY: help engine parity kernels list test lint bench-pipeline clean model
+
+help:  ## this text
+	@echo 'Vision transformers from PyTorch to TensorRT engines.'
+	@echo
+	@echo 'Targets'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo 'Knobs of engine, parity and kernels      default'
+	@echo '  MODEL=swin_b      a name of `make list`  (required)'
+	@echo '  PRECISION=fp16    fp32 tf32 fp16 bf16    fp16'
+	@echo '  TARGET=sm80,sm89  compute capabilities   sm80,sm86,sm89,sm120'
+	@echo '  BATCH=1:8:32      MIN:OPT:MAX, or N      the recipe'"'"'s, mostly 1:8:32'
+	@echo '  WEIGHTS=auto      pretrained, random, or a .safetensors / .pt file    auto'
+	@echo '  IMAGE=224         pixels, N or HxW       the recipe'"'"'s'
+	@echo '  IO=fp16           type at the boundary   fp32'
+	@echo '  IMAGES=folder     photographs for parity six that scikit-image ships'
+	@echo '  OUT=folder        bundles and cache      build'
+	@echo '  BACKEND=tensorrt  tensorrt-rtx (no GPU), tensorrt (this GPU)          tensorrt-rtx'
+	@echo '  WITHOUT=a,b       rewrites to leave out  none'
+	@echo '  ALLOW_UNFUSED=1   pass where the compiler fused less than the recipe promises'
+	@echo '  QUIET=1 JSON=1    only the verdict; the result as JSON'
+	@echo
+	@echo 'Exit codes of python -m exporter: 0 done, 1 a check failed, 2 the request cannot be served.'
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo 'error: Python 3.10 or newer is needed, $(PYTHON) is older; next: make PYTHON=python3.11' >&2; exit 2; }
+	@test -x $(RUN) || $(PYTHON) -m venv .venv
+	@echo 'installing into .venv: about 6 GB, two minutes from a warm pip cache' >&2
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
+	@touch $@
+
+model:
+	@test -n "$$MODEL" || { echo 'error: MODEL is missing; next: make list, then make engine MODEL=swin_b' >&2; exit 2; }
+
+engine: model $(READY)  ## build an engine, prove its parity, leave a bundle in OUT/MODEL/PRECISION
+	@$(RUN) -m exporter engine $(REQUEST)
+
+parity: model $(READY)  ## the parity ladder: torch, raw, rewritten, typed, engine
+	@$(RUN) -m exporter parity $(REQUEST)
+
+kernels: model $(READY)  ## the kernels that the compiler emitted, biggest first, and each block's share
+	@$(RUN) -m exporter kernels $(REQUEST)
+
+list: $(READY)  ## the models: family, parameters, GFLOPs, input, precisions
+	@$(RUN) -m exporter list $(if $(JSON),--json)
+
+test: $(READY)  ## the whole test suite
+	@$(RUN) -m pytest $(ARGS)
+
+lint: $(READY)  ## ruff
+	@$(RUN) -m ruff check .
+
+bench-pipeline: $(READY)  ## time and memory of a cold build, a second precision, an unchanged repeat
+	@$(RUN) benchmarks/pipeline.py $(if $(MODEL),"$$MODEL")
+
+clean:  ## remove OUT (build by default): bundles and cache
+	rm -rf "$${OUT:-build}"
