@@ -21,14 +21,14 @@ from exporter.errors import CheckFailed
 from exporter.memory import peak_bytes
 from exporter.registry import recipe_source
 from exporter.stages.reference import versions
-from exporter.store import place, publish_folder, sha256_text, unwritable, write_json
+from exporter.store import Entry, place, publish_folder, sha256_file, sha256_text, unwritable, write_json
 
-FILES = {
-    "model.onnx": ("type", "model.onnx"),
-    "model.engine": ("compile", "model.engine"),
-    "kernels.json": ("compile", "kernels.json"),
-}
-SHARED = {"raw.onnx": "trace", "model.fp32.onnx": "rewrite"}
+SHARED = ("trace", "rewrite")
+"""The stages whose files lie beside the precisions of a model."""
+
+OF_THE_RUN = frozenset({"seconds", "reused", "peak_rss_bytes", "command"})
+"""Fields of the manifest that tell of the run that made the bundle; a later run may differ in them."""
+
 PARITY = ("fp32_parity", "typed_parity", "engine_parity")
 PACKAGES = (
     "torch",
@@ -47,11 +47,12 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Bundle:
-    """A published bundle; ``failures`` are the checks that it failed, as sentences."""
+    """A published bundle; ``failures`` are the checks that it failed, ``built`` the stages that were not reused."""
 
     folder: Path
     manifest: dict[str, Any]
     failures: tuple[CheckFailed, ...]
+    built: tuple[str, ...]
     reused: bool
 
 
@@ -61,20 +62,20 @@ def publish(build: Build) -> Bundle:
     home = build.request.out / build.recipe.name
     name = build.request.precision.name
     folder = home / (f"{name}.failed" if failures else name)
-    stages = {stage: entry.key for stage, entry in build.entries.items()}
+    record = manifest(build, failures)
+    built = tuple(stage for stage, entry in build.entries.items() if not entry.reused)
     with build.store.lock(f"{build.recipe.name}.bundle"):
-        current = _current(folder, stages, build)
+        current = _current(folder, record, build)
         if current is not None:
-            return Bundle(folder, current, failures, reused=True)
-        record = manifest(build, failures) | {"stages": stages}
+            return Bundle(folder, current, failures, built, reused=True)
         try:
             home.mkdir(parents=True, exist_ok=True)
             _share(build, home)
             temporary = home / f".{name}.{uuid.uuid4().hex[:8]}.tmp"
             temporary.mkdir()
             try:
-                for _, (stage, source) in _files(build).items():
-                    place(build.file(stage, source), temporary / source)
+                for file, stage in _files(build).items():
+                    place(build.file(stage, file), temporary / file)
                 write_json(
                     temporary / "parity.json", parity(build) | {"samples": build.entries["reference"].meta["samples"]}
                 )
@@ -86,41 +87,41 @@ def publish(build: Build) -> Bundle:
             raise unwritable(home, error) from None
         if not failures:
             shutil.rmtree(home / f"{name}.failed", ignore_errors=True)
-    return Bundle(folder, record, failures, reused=False)
+    return Bundle(folder, record, failures, built, reused=False)
 
 
-def _files(build: Build) -> dict[str, tuple[str, str]]:
-    """The bundle's files from the cache, with the weights' file of an ONNX model over the single-file limit."""
-    more = {name: ("type", name) for name in build.entries["type"].files}
-    return {**FILES, **more}
+def _files(build: Build) -> dict[str, str]:
+    """The bundle's files and the stage of each; a model over the single-file limit has its weights beside it."""
+    return {name: stage for stage in ("type", "compile") for name in build.entries[stage].files}
 
 
-def _current(folder: Path, stages: dict[str, str], build: Build) -> dict | None:
-    """The manifest that is there, if it is of these stages and the files beside it are the cache's."""
+def _current(folder: Path, record: dict, build: Build) -> dict | None:
+    """The manifest that is there, if it says the same of the same files."""
     try:
-        record = json.loads((folder / "manifest.json").read_text())
-        same = record["stages"] == stages and all(
-            _same_file(folder / name, build.file(stage, name)) for name, (stage, _) in _files(build).items()
-        )
-        return record if same and (folder / "parity.json").is_file() else None
-    except (OSError, ValueError, KeyError, TypeError):
+        there = json.loads((folder / "manifest.json").read_text())
+        if {k: v for k, v in there.items() if k not in OF_THE_RUN} != _as_json(record):
+            return None
+        files = all(_same(folder / name, build.entries[stage], name) for name, stage in _files(build).items())
+        return there if files and (folder / "parity.json").is_file() else None
+    except (OSError, ValueError, TypeError):
         return None
 
 
-def _same_file(a: Path, b: Path) -> bool:
-    """Whether ``a`` is ``b`` (a hard link), or a copy of equal size that was not touched after it was made."""
-    if os.path.samefile(a, b):
-        return True
-    first, second = a.stat(), b.stat()
-    return first.st_size == second.st_size and first.st_nlink == 1 and second.st_nlink == 1
+def _as_json(record: dict) -> dict:
+    return json.loads(json.dumps({k: v for k, v in record.items() if k not in OF_THE_RUN}))
+
+
+def _same(path: Path, entry: Entry, name: str) -> bool:
+    """Whether ``path`` is the entry's file, or a copy with the same content."""
+    return os.path.samefile(path, entry.path(name)) or sha256_file(path) == entry.files[name]["sha256"]
 
 
 def _share(build: Build, home: Path) -> None:
     """Put the files of the model's own stages, and nothing else, beside its precisions."""
-    for stage in SHARED.values():
+    for stage in SHARED:
         for name in build.entries[stage].files:
             target = home / name
-            if target.exists() and os.path.samefile(target, build.file(stage, name)):
+            if target.exists() and _same(target, build.entries[stage], name):
                 continue
             temporary = home / f".{name}.{uuid.uuid4().hex[:8]}.tmp"
             place(build.file(stage, name), temporary)
@@ -233,6 +234,7 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
             **versions(*PACKAGES),
             request.backend: engine.meta["backend_version"],
         },
+        "stages": {name: entry.key for name, entry in entries.items()},
         "seconds": {name: entry.seconds for name, entry in entries.items()},
         "reused": [name for name, entry in entries.items() if entry.reused],
         "peak_rss_bytes": peak_rss(build),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from exporter.errors import UsageError
 from exporter.store import sha256_file, sha256_text
 from exporter.types import Batch, Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PHOTOGRAPHS = (
     "astronaut.png",
@@ -46,7 +48,7 @@ def paths(folder: Path | None) -> list[Path]:
     found = images.files(folder)
     if len(found) <= MOST_IMAGES:
         return found
-    return [found[i] for i in np.linspace(0, len(found) - 1, MOST_IMAGES).round().astype(int)]
+    return [found[i * (len(found) - 1) // (MOST_IMAGES - 1)] for i in range(MOST_IMAGES)]
 
 
 def shipped() -> list[Path]:
@@ -76,6 +78,8 @@ def fingerprint(files: list[Path]) -> str:
 
 def load(recipe: Recipe, files: list[Path]) -> Samples:
     """Decode and preprocess ``files`` as the recipe says, and add the noise; a file that is no image is an error."""
+    import numpy as np
+
     from calibration import images
 
     rows = [images.preprocess(images.decode(path), recipe.preprocessing) for path in files]
@@ -90,6 +94,8 @@ def schedule(count: int, batch: Batch) -> list[np.ndarray]:
     Rows are shuffled, and repeated where a batch is larger than their number, so a graph that has a batch size or a
     row's position baked in gives some row the answer of another. Further batches follow until every row was used.
     """
+    import numpy as np
+
     rng = np.random.default_rng(SEED)
     sizes = list(dict.fromkeys((batch.min, odd(batch), batch.max)))
     plan = []

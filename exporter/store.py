@@ -69,10 +69,17 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def place(source: Path, target: Path) -> None:
-    """Make ``target`` the same file as ``source``: a hard link where the file system allows it, else a copy."""
+    """Make ``target`` the same file as ``source``: a hard link where that is possible, else a copy.
+
+    External data of an ONNX model is copied: onnx refuses to read it from a file that has two names.
+    """
     try:
-        os.link(source, target)
+        linked = source.suffix != ".data"
+        if linked:
+            os.link(source, target)
     except OSError:
+        linked = False
+    if not linked:
         shutil.copyfile(source, target)
 
 
@@ -144,7 +151,10 @@ class Store:
         from filelock import FileLock
 
         folder = self.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(self.root, error) from None
         with FileLock(folder / f"{name}.lock"):
             yield
 

@@ -13,6 +13,7 @@ import functools
 import importlib.metadata
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -190,7 +191,7 @@ def _build_here(job: Job) -> None:
         engine = engine_bytes_from_network(network, config=config)
     except Exception as error:
         errors = [text for severity, text in lines if severity in ("ERROR", "INTERNAL_ERROR")]
-        print(json.dumps({"error": " | ".join(_sentence(e) for e in errors[:3]) or str(error)}))
+        print(json.dumps({"error": reason(errors) or str(error)}))
         sys.exit(REFUSED)
     finally:
         Path(job.log).write_text("\n".join(f"{severity} {text}" for severity, text in lines) + "\n")
@@ -199,9 +200,14 @@ def _build_here(job: Job) -> None:
     print(json.dumps({"peak_bytes": peak_bytes()}))
 
 
-def _sentence(error: str) -> str:
-    """The compiler's message without its source position, on one line."""
-    return " ".join(error.split())[:400]
+def reason(errors: list[str]) -> str:
+    """What the compiler's error messages say, on one line: no source positions, no complaint that there is no GPU."""
+    said = []
+    for error in errors:
+        text = re.sub(r"\b\w+\.cpp:\d+:? ?|ERROR: ?", "", " ".join(error.split()))
+        if text and not text.startswith("---") and "catchCudaError" not in text:
+            said.append(text[:400])
+    return " | ".join(said[:4])
 
 
 def capability(target: str) -> tuple[int, int]:
