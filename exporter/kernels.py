@@ -105,7 +105,7 @@ class Kernel:
 _LAYER = re.compile(
     r"^Name: (?P<name>.*?), LayerType: (?P<type>\w*), Inputs: \[(?P<inputs>.*?)\], Constants: "
     r"\[(?P<constants>.*?)\], Outputs: \[(?P<outputs>.*?)\], TacticName: (?P<tactic>.*?), "
-    r"StreamId: \d+, Metadata: (?P<metadata>.*)$"
+    r"StreamId: \d+, (?:EventIds?: .*?, )?Metadata: (?P<metadata>.*)$"
 )
 _TENSOR = re.compile(r"\{ Name: (.*?), Dimensions: \[([^\]]*)\], .*?Datatype: (\w+)")
 _NODE = re.compile(r"\[ONNX Layer: (.*?)\]")

@@ -1,0 +1,41 @@
+"""Recipes small enough to build in seconds; their blocks are those of the real ones."""
+
+from dataclasses import replace
+
+from exporter.registry import recipe
+from exporter.types import Batch, cleanups
+
+
+def _vit(spec):
+    from timm.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(
+        img_size=spec.image, patch_size=16, embed_dim=128, depth=2, num_heads=2, num_classes=spec.classes
+    ).eval()
+
+
+def _swin(spec):
+    from timm.models.swin_transformer import SwinTransformer
+
+    return SwinTransformer(
+        img_size=spec.image, embed_dim=64, depths=(2, 2), num_heads=(2, 4), window_size=7, num_classes=spec.classes
+    ).eval()
+
+
+def _tiny(like: str, name: str, build, size: int, attention_blocks: int, rewrites):
+    base = recipe(like)
+    return replace(
+        base.at((size, size)),
+        name=name,
+        build=build,
+        hub=None,
+        classes=10,
+        batch=Batch(1, 2, 5),
+        attention_blocks=attention_blocks,
+        fused_attention={"fp16": attention_blocks, "bf16": attention_blocks},
+        rewrites=rewrites,
+    )
+
+
+VIT = _tiny("vit_ti", "tiny_vit", _vit, 64, 2, cleanups(17, 0, 2))
+SWIN = _tiny("swin_t", "tiny_swin", _swin, 112, 4, cleanups())

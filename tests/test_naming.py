@@ -1,0 +1,24 @@
+import pytest
+
+from exporter.naming import ROOT, block_of, path_of
+
+
+@pytest.mark.parametrize("name, path", [
+    ("layers.0.blocks.1.attn/MatMul_3", "layers.0.blocks.1.attn"), ("/Add_10", ""), ("MatMul", ""),
+])  # fmt: skip
+def test_path_of(name, path):
+    assert path_of(name) == path
+
+
+@pytest.mark.parametrize("path, block", [
+    ("layers.2.blocks.5.attn.qkv", "layers.2.blocks.5"),
+    ("layers.1.downsample.norm", "layers.1"),
+    ("blocks.11", "blocks.11"),
+    ("patch_embed.proj", "patch_embed"),
+    ("model.encoder.layers.3.mlp.fc1", "model.encoder.layers.3"),
+    ("model.backbone.model.layer1.0.downsample.0", "model.backbone.model.layer1.0"),
+    ("bbox_predictor.layers.2", "bbox_predictor.layers.2"),
+    ("", ROOT),
+])  # fmt: skip
+def test_block_of(path, block):
+    assert block_of(path) == block

@@ -1,0 +1,121 @@
+import os
+from dataclasses import replace
+
+import pytest
+
+from exporter import request
+from exporter.backends import tensorrt
+from exporter.errors import UsageError
+from exporter.registry import precision, recipe
+from exporter.types import Batch
+
+
+def test_defaults_are_those_of_the_contract(tmp_path):
+    asked = request.parse("swin_b", out=str(tmp_path))
+    assert asked.precision.name == "fp16"
+    assert asked.batch == Batch(1, 8, 32)
+    assert asked.targets == ("sm80", "sm86", "sm89", "sm120")
+    assert (asked.backend, asked.weights, asked.io) == ("tensorrt-rtx", "auto", "fp32")
+    assert asked.recipe == recipe("swin_b") and asked.native_image
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        ({"batch": "0"}, "out of range"),
+        ({"batch": "-1"}, "out of range"),
+        ({"batch": "8:4:16"}, "not in order"),
+        ({"batch": "1:8:4"}, "not in order"),
+        ({"batch": "1:2"}, "cannot be read"),
+        ({"batch": "many"}, "cannot be read"),
+        ({"batch": ""}, "cannot be read"),
+        ({"batch": "1:8:100000"}, "out of range"),
+        ({"image": "225"}, "cannot take"),
+        ({"image": "0"}, "cannot take"),
+        ({"image": "-224"}, "cannot take"),
+        ({"image": "1000000"}, "cannot take"),
+        ({"image": "big"}, "cannot be read"),
+        ({"image": "224x224x3"}, "cannot be read"),
+        ({"target": "sm90"}, "Hopper"),
+        ({"target": "sm80,sm8"}, "does not know"),
+        ({"target": ","}, "names no compute capability"),
+        ({"target": "sm75,sm80", "precision": "bf16"}, "cannot run bf16"),
+        ({"target": "sm75", "precision": "tf32"}, "cannot run tf32"),
+        ({"backend": "onnx"}, "no backend"),
+        ({"io": "fp16", "precision": "fp32"}, "cannot be fp16"),
+        ({"io": "int8"}, "cannot be int8"),
+        ({"without": "fuse_everything"}, "no rewrite"),
+        ({"precision": "fp8"}, "no precision"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_with_the_next_command(words, says, tmp_path):
+    with pytest.raises(UsageError) as caught:
+        request.parse("swin_t", out=str(tmp_path / "out"), **words)
+    assert says in str(caught.value)
+    assert caught.value.found is not None and caught.value.expected is not None and caught.value.next
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_the_next_command_of_a_refusal_says_is_served(tmp_path):
+    with pytest.raises(UsageError) as caught:
+        request.parse("vit_b", image="230", out=str(tmp_path))
+    assert request.parse_image(recipe("vit_b"), caught.value.next.removeprefix("IMAGE="))
+    with pytest.raises(UsageError) as caught:
+        request.parse("vit_b", target="sm75,sm80,sm86", precision="bf16", out=str(tmp_path))
+    targets = caught.value.next.removeprefix("TARGET=")
+    assert request.parse_targets(targets, "tensorrt-rtx", precision("bf16")) == ("sm80", "sm86")
+
+
+def test_targets_are_sorted_and_each_once():
+    got = request.parse_targets("sm120, SM80,sm120,sm75", "tensorrt-rtx", precision("fp16"))
+    assert got == ("sm75", "sm80", "sm120")
+
+
+def test_a_static_batch_and_a_profile():
+    model = recipe("vit_ti")
+    assert request.parse_batch("8", model) == Batch(8, 8, 8) and request.parse_batch("8", model).static
+    assert request.parse_batch("1:8:32", model) == Batch(1, 8, 32)
+
+
+def test_another_image_size_changes_the_input_and_nothing_else():
+    model = recipe("swin_t")
+    wide = request.parse_image(model, "256x320")
+    assert wide.inputs[0].shape == (3, 256, 320)
+    assert replace(wide, preprocessing=model.preprocessing) == model
+    assert request.parse_image(model, "224") == model
+
+
+def test_a_model_with_a_fixed_number_of_tokens_takes_its_own_size_only():
+    assert request.parse_image(recipe("mixer_b"), "224") == recipe("mixer_b")
+    with pytest.raises(UsageError, match="one image size only"):
+        request.parse_image(recipe("mixer_b"), "256")
+
+
+def test_an_out_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match="cannot write"):
+        request.parse("vit_ti", out=str(tmp_path / "file" / "out"))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_unwritable_out_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the suite may run as root, who may write anywhere
+    with pytest.raises(UsageError, match="cannot write"):
+        request.parse("vit_ti", out=str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("device, target, says", [
+    (None, None, "there is none"),
+    ("sm90", "sm80", "this machine only"),
+    ("sm75", None, "cannot run bf16"),
+])
+def test_tensorrt_compiles_for_the_gpu_of_the_machine(device, target, says, monkeypatch):
+    monkeypatch.setattr(tensorrt, "cuda_device", lambda: (device, "no CUDA driver"))
+    with pytest.raises(UsageError, match=says):
+        request.parse_targets(target, "tensorrt", precision("bf16"))
+
+
+def test_tensorrt_takes_the_devices_own_target(monkeypatch):
+    monkeypatch.setattr(tensorrt, "cuda_device", lambda: ("sm90", ""))
+    for text in (None, "sm90", "native"):
+        assert request.parse_targets(text, "tensorrt", precision("fp16")) == ("sm90",)
