@@ -174,9 +174,8 @@ def model_rows() -> list[dict]:
 
 def models() -> None:
     """The recipes as a table."""
-    table = _table(
-        "model", "family", ">params M", ">GFLOPs", "input", ">attentions", "precisions", "pretrained weights", "paper"
-    )
+    columns = ("model", "family", ">params M", ">GFLOPs", "input", ">attentions", "precisions", "pretrained", "paper")
+    table = _table(*columns)
     for row in model_rows():
         table.add_row(
             row["model"],
@@ -186,7 +185,7 @@ def models() -> None:
             row["input"],
             str(row["attention_blocks"] or "-"),
             " ".join(row["precisions"]),
-            row["weights"] or "none published",
-            row["paper"].split(";")[0],
+            "yes" if row["weights"] else "none published",
+            row["paper"].rpartition(" ")[2],
         )
     _print(table)
