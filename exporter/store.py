@@ -124,6 +124,11 @@ class Entry:
     memory: dict[str, Any] = field(default_factory=dict)
     """Objects of this process that equal the files, so that the next stage need not read them again."""
 
+    @property
+    def bytes(self) -> int:
+        """The size of all its files."""
+        return sum(fact["bytes"] for fact in self.files.values())
+
     def path(self, name: str) -> Path:
         return self.folder / name
 

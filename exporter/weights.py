@@ -1,7 +1,6 @@
 """Where a model's weights come from: the hub, a seed, or a file of the user's.
 
-``auto`` takes the pretrained weights and, where the hub cannot be reached, random ones, said loudly. A ``.pt``
-file is read as tensors and nothing else: no object in it is ever executed.
+``auto`` takes the pretrained weights and, where the hub cannot be reached, random ones, said loudly.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
+from exporter.checkpoint import read, some, without_prefix
 from exporter.errors import UsageError
 from exporter.store import sha256_file, sha256_text
 from exporter.types import ModuleSpec, Recipe
@@ -23,24 +23,6 @@ if TYPE_CHECKING:
 SEED = 0
 HUB_FILE = "model.safetensors"
 REACH_SECONDS = 2.0
-
-WRAPPERS = (
-    "state_dict_ema",
-    "model_ema",
-    "ema_state_dict",
-    "ema",
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "module",
-    "net",
-    "network",
-    "teacher",
-)
-"""Keys under which training scripts keep the weights, an exponential moving average before the plain ones."""
-
-PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
-"""What DataParallel, torch.compile and Lightning put before every key."""
 
 
 @dataclass(frozen=True)
@@ -118,109 +100,15 @@ def _from_hub(recipe: Recipe) -> tuple[Path | None, str]:
         return None, f"{ENDPOINT}/{recipe.hub}: {str(error).splitlines()[0]}"
 
 
-def read(path: Path, model: str) -> dict:
-    """A checkpoint's tensors by name, wrappers and prefixes removed.
-
-    A file that is damaged, is no checkpoint, holds anything but tensors, or holds NaN or Inf is a
-    :class:`UsageError` that says which.
-    """
-    import torch
-
-    def broken(found: str, hint: str | None = None) -> UsageError:
-        return UsageError(
-            f"the checkpoint {path.name} cannot be read",
-            model=model,
-            stage="weights",
-            found=found,
-            expected="a state dict in a .safetensors file, or in a .pt file that holds tensors only",
-            next=hint or f"copy or download {path.name} again",
-        )
-
-    if path.stat().st_size == 0:
-        raise broken("an empty file")
-    head = path.open("rb").read(512)
-    if head.startswith(b"version https://git-lfs"):
-        raise broken("a Git LFS pointer, not the file it points to", "git lfs pull")
-    if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
-        raise broken("an HTML page, probably a download that needed a login")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            state = load_file(path)
-        except (SafetensorError, ValueError, OSError) as error:
-            raise broken(f"{path.stat().st_size} bytes: {str(error).splitlines()[0]}") from None
-    else:
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            text = str(error)
-            if "weights_only" in text or "Unsupported" in text:
-                kind = next(
-                    (ln.strip() for ln in text.splitlines() if "GLOBAL" in ln or "Unsupported" in ln), "objects"
-                )
-                raise broken(
-                    f"pickled objects besides tensors ({kind[:160]})",
-                    "save it where you trust it: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')",
-                ) from None
-            raise broken(
-                f"{path.stat().st_size} bytes: {text.splitlines()[0] if text else type(error).__name__}"
-            ) from None
-    state = unwrap(state)
-    if not state:
-        raise broken("no tensors")
-    bad = [
-        f"{name} ({int((~value.isfinite()).sum())} of {value.numel()})"
-        for name, value in state.items()
-        if value.is_floating_point() and not value.isfinite().all()
-    ]
-    if bad:
-        raise broken(f"NaN or Inf in {_some(bad)}", "use a checkpoint from before the training diverged")
-    return state
-
-
-def unwrap(state: object) -> dict:
-    """The innermost mapping of names to tensors: ``{"state_dict": {"module.x": t}}`` becomes ``{"x": t}``.
-
-    An exponential moving average is preferred to the plain weights where a file has both, as timm does.
-    """
-    import torch
-
-    while isinstance(state, dict) and not any(isinstance(v, torch.Tensor) for v in state.values()):
-        state = next((state[k] for k in WRAPPERS if isinstance(state.get(k), dict)), None)
-    if not isinstance(state, dict):
-        return {}
-    for wrapper in WRAPPERS:  # a file may keep counters as tensors beside the weights
-        if isinstance(state.get(wrapper), dict):
-            return unwrap(state[wrapper])
-    tensors = {str(k): v for k, v in state.items() if isinstance(v, torch.Tensor)}
-    for prefix in PREFIXES[:2]:
-        while tensors and all(k.startswith(prefix) or k == "n_averaged" for k in tensors):
-            tensors = {k.removeprefix(prefix): v for k, v in tensors.items() if k != "n_averaged"}
-    return tensors
-
-
 def count_classes(recipe: Recipe, weights: Weights) -> int:
     """The number of classes that a checkpoint's head was trained for; the recipe's own where it has no head."""
     if weights.kind != "checkpoint":
         return recipe.classes
-    state = _without_prefix(read(weights.path, recipe.name), lambda keys: any(h in keys for h in recipe.head))
+    state = without_prefix(read(weights.path, recipe.name), lambda keys: any(h in keys for h in recipe.head))
     for name in recipe.head:
         if name in state and state[name].ndim:
             return int(state[name].shape[0]) - recipe.head_extra
     return recipe.classes
-
-
-def _without_prefix(state: dict, fits) -> dict:
-    """``state`` with the common prefix removed that makes ``fits(keys)`` true, or as it is."""
-    if fits(state.keys()):
-        return state
-    for prefix in PREFIXES:
-        stripped = {k.removeprefix(prefix): v for k, v in state.items()}
-        if fits(stripped.keys()):
-            return stripped
-    return state
 
 
 def load(module, weights: Weights, recipe: Recipe) -> None:
@@ -233,7 +121,7 @@ def load(module, weights: Weights, recipe: Recipe) -> None:
         shake(module)
         return
     wanted = module.state_dict()
-    state = _without_prefix(read(weights.path, recipe.name), lambda keys: len(wanted.keys() & keys) > len(wanted) // 2)
+    state = without_prefix(read(weights.path, recipe.name), lambda keys: len(wanted.keys() & keys) > len(wanted) // 2)
     if recipe.adapt is not None:
         try:
             state = recipe.adapt(state, module)
@@ -255,7 +143,7 @@ def load(module, weights: Weights, recipe: Recipe) -> None:
 
 def _mismatch(recipe: Recipe, weights: Weights, missing: list, unexpected: list, shapes: list) -> UsageError:
     found = [
-        f"{label} {len(names)}: {_some(names)}"
+        f"{label} {len(names)}: {some(names)}"
         for label, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes))
         if names
     ]
@@ -267,10 +155,6 @@ def _mismatch(recipe: Recipe, weights: Weights, missing: list, unexpected: list,
         expected=f"the tensors of {recipe.name} ({recipe.hub or recipe.family})",
         next="MODEL=<the architecture it was trained with> (make list), or IMAGE=<the size it was trained at>",
     )
-
-
-def _some(names: list[str], count: int = 6) -> str:
-    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
 
 
 def shake(module) -> None:

@@ -8,6 +8,7 @@ needs no GPU; ``tensorrt`` compiles for the GPU of the machine.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import importlib.metadata
@@ -92,13 +93,24 @@ class Built:
     peak_bytes: int
 
 
-def build(job: Job, model: str) -> Built:
-    """Compile ``job.onnx`` into ``job.engine`` and the compiler's log.
+def build(jobs: list[Job], model: str) -> list[Built]:
+    """Compile each ``job.onnx`` into ``job.engine`` and the compiler's log, side by side, each in its own process.
 
-    Raises :class:`UsageError` with the compiler's own reason where it refuses the graph, dies or runs out of memory.
+    Raises :class:`UsageError` with the compiler's own reason where it refuses a graph, dies or runs out of memory.
+    Whatever ends this call ends the processes.
     """
-    description = Path(job.log).with_suffix(".job.json")
-    description.write_text(json.dumps(asdict(job)))
+    children: list[subprocess.Popen] = []
+    try:
+        children.extend(map(_start, jobs))
+        return [_finish(job, child, model) for job, child in zip(jobs, children, strict=True)]
+    finally:
+        for child in children:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+
+
+def _start(job: Job) -> subprocess.Popen:
     here = str(Path(__file__).parents[2])
     environment = dict(
         os.environ,
@@ -106,36 +118,27 @@ def build(job: Job, model: str) -> Built:
         POLYGRAPHY_AUTOINSTALL_DEPS="0",
         PYTHONPATH=os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH")))),
     )
-    started = time.perf_counter()
-    child = subprocess.Popen(
-        [sys.executable, "-m", "exporter.backends.tensorrt", str(description)],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        out, err = child.communicate()
-    finally:
-        if child.poll() is None:
-            child.kill()
-            child.wait()
-        description.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "exporter.backends.tensorrt", json.dumps(asdict(job)), str(os.getpid())]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment, text=True, **pipes)
+
+
+def _finish(job: Job, child: subprocess.Popen, model: str) -> Built:
+    out, err = child.communicate()
     if child.returncode == 0:
-        return Built(time.perf_counter() - started, json.loads(out.splitlines()[-1])["peak_bytes"])
+        return Built(**json.loads(out.splitlines()[-1]))
     if child.returncode == REFUSED:
-        reason = json.loads(out.splitlines()[-1])["error"]
+        found = json.loads(out.splitlines()[-1])["error"]
     elif child.returncode < 0:
         died = signal.Signals(-child.returncode).name
-        reason = f"the compiler was killed by {died}" + (", probably out of memory" if died == "SIGKILL" else "")
+        found = f"the compiler was killed by {died}" + (", probably out of memory" if died == "SIGKILL" else "")
     else:
         raise RuntimeError(f"the build process failed:\n{err}")
     raise UsageError(
         f"{job.backend} does not compile this graph for {', '.join(job.targets)}",
         model=model,
         stage="compile",
-        found=reason,
+        found=found,
         expected="a graph that the compiler accepts",
         next="TARGET=<one target> tells which one refuses; PRECISION=fp16 is the form that compiles most widely",
     )
@@ -156,6 +159,7 @@ def _recording_logger(trt, lines: list[tuple[str, str]]):
 
 def _build_here(job: Job) -> None:
     """The child's work: parse, configure, compile, write the engine and the log."""
+    started = time.perf_counter()
     from polygraphy.logger import G_LOGGER
 
     G_LOGGER.module_severity = {"": G_LOGGER.CRITICAL}
@@ -197,7 +201,7 @@ def _build_here(job: Job) -> None:
         Path(job.log).write_text("\n".join(f"{severity} {text}" for severity, text in lines) + "\n")
     with open(job.engine, "wb") as f:
         f.write(engine)
-    print(json.dumps({"peak_bytes": peak_bytes()}))
+    print(json.dumps({"seconds": round(time.perf_counter() - started, 2), "peak_bytes": peak_bytes()}))
 
 
 def reason(errors: list[str]) -> str:
@@ -224,6 +228,15 @@ def runner(engine: Path, backend: str):
     return TrtRunner(EngineFromBytes(BytesFromPath(str(engine))), name="engine")
 
 
+def _die_with(parent: int) -> None:
+    """Ask Linux to kill this process when its parent ends in any way, and end now if it already did."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
 if __name__ == "__main__":
-    fields = json.loads(Path(sys.argv[1]).read_text())
+    _die_with(int(sys.argv[2]))
+    fields = json.loads(sys.argv[1])
     _build_here(Job(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}))

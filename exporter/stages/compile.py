@@ -6,7 +6,6 @@ graph with the profile's optimum as its batch.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from exporter import SCHEMA
@@ -17,7 +16,15 @@ from exporter.store import Entry, write_json
 
 NAME = "compile"
 NEEDS = ("type",)
-CODE = ("exporter.backends.tensorrt", "exporter.kernels", "exporter.flops", "exporter.roofline")
+CODE = (
+    "exporter.backends.tensorrt",
+    "exporter.kernels",
+    "exporter.naming",
+    "exporter.flops",
+    "exporter.shapes",
+    "exporter.roofline",
+    "exporter.onnxio",
+)
 FILE = "model.engine"
 
 
@@ -40,20 +47,13 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     batch = build.request.batch
     real = _job(build, build.file("type", "model.onnx"), folder, "model", (batch.min, batch.opt, batch.max))
     build.note(f"{build.request.backend} for {', '.join(build.request.targets)}")
-    if batch.static:
-        built = {"engine": tensorrt.build(real, build.recipe.name)}
-        engine = sized = kernels.parse(Path(real.log).read_text())
-    else:
-        twin = _static_twin(build, folder)
-        with ThreadPoolExecutor(2) as pool:  # each waits for a child process
-            first, second = (pool.submit(tensorrt.build, job, build.recipe.name) for job in (real, twin))
-            built = {"engine": first.result(), "static_twin": second.result()}
-        engine, sized = (kernels.parse(Path(job.log).read_text()) for job in (real, twin))
-        for path in (Path(twin.engine), Path(twin.log), *folder.glob("twin.onnx*")):
-            path.unlink()
-    Path(real.log).unlink()
+    jobs = {"engine": real} if batch.static else {"engine": real, "static_twin": _static_twin(build, folder)}
+    built = dict(zip(jobs, tensorrt.build(list(jobs.values()), build.recipe.name), strict=True))
+    lists = [kernels.parse(Path(job.log).read_text()) for job in jobs.values()]
+    for path in (*folder.glob("twin*"), *folder.glob("*.log")):
+        path.unlink()
     counts = flops.per_node(build.model("type", "model.onnx"), batch.opt)
-    engine, sized = kernels.with_flops(engine, counts), kernels.with_flops(sized, counts)
+    engine, sized = (kernels.with_flops(found, counts) for found in (lists[0], lists[-1]))
     report = describe(build, engine, sized)
     write_json(
         folder / "kernels.json",
@@ -63,7 +63,7 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
         "backend": build.request.backend,
         "backend_version": tensorrt.version(build.request.backend),
         "targets": list(build.request.targets),
-        "builds": {k: round(b.seconds, 2) for k, b in built.items()},
+        "builds": {name: b.seconds for name, b in built.items()},
         "peak_bytes": sum(b.peak_bytes for b in built.values()),
         **report,
     }, {"resident": resident_bytes()}

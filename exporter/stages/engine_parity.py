@@ -10,7 +10,7 @@ from exporter.stages import fp32_parity
 
 NAME = "engine_parity"
 NEEDS = ("typed_parity", "compile")
-CODE = ("exporter.parity", "exporter.metrics", "exporter.samples", "exporter.backends.tensorrt")
+CODE = ("exporter.backends.tensorrt", *fp32_parity.CODE)
 
 
 def parts(build: Build) -> dict:

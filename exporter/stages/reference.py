@@ -10,7 +10,13 @@ from exporter.store import Entry
 
 NAME = "reference"
 NEEDS = ("weights",)
-CODE = ("exporter.weights", "exporter.samples", "exporter.stages.reference", "calibration.images")
+CODE = (
+    "exporter.weights",
+    "exporter.checkpoint",
+    "exporter.samples",
+    "exporter.parity",
+    "calibration.images",
+)
 CHUNK = 8
 """Images in one run: enough for the matrix products, little enough for the memory."""
 

@@ -10,7 +10,7 @@ from exporter.store import Entry
 
 NAME = "rewrite"
 NEEDS = ("trace",)
-CODE = ("exporter.rewriting", "exporter.surgery", "exporter.shapes", "exporter.onnxio")
+CODE = ("exporter.rewriting", "exporter.surgery", "exporter.shapes", "exporter.onnxio", "exporter.backends.onnxruntime")
 FILE = "model.fp32.onnx"
 
 

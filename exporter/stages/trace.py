@@ -11,7 +11,7 @@ from exporter.store import Entry
 
 NAME = "trace"
 NEEDS = ("weights",)
-CODE = ("exporter.trace", "exporter.onnxio", "exporter.weights")
+CODE = ("exporter.trace", "exporter.onnxio", "exporter.weights", "exporter.checkpoint")
 FILE = "raw.onnx"
 
 
@@ -39,4 +39,4 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
 
 
 def summary(entry: Entry) -> str:
-    return f"{entry.meta['nodes']} nodes, opset {entry.meta['opset']}, {entry.files[FILE]['bytes'] / 1e6:.0f} MB"
+    return f"{entry.meta['nodes']} nodes, opset {entry.meta['opset']}, {entry.bytes / 1e6:.0f} MB"

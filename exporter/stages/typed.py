@@ -56,7 +56,4 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
 
 def summary(entry: Entry) -> str:
     kept = f", {len(entry.meta['kept_fp32'])} nodes kept in FP32" if entry.meta["kept_fp32"] else ""
-    return (
-        f"{entry.meta['nodes']} nodes, {entry.meta['casts']} casts{kept}, "
-        f"{sum(f['bytes'] for f in entry.files.values()) / 1e6:.0f} MB"
-    )
+    return f"{entry.meta['nodes']} nodes, {entry.meta['casts']} casts{kept}, {entry.bytes / 1e6:.0f} MB"

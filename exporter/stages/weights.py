@@ -9,7 +9,10 @@ from exporter.store import Entry
 
 NAME = "weights"
 NEEDS = ()
-CODE = ("exporter.weights",)
+CODE = (
+    "exporter.weights",
+    "exporter.checkpoint",
+)
 
 
 def parts(build: Build) -> dict:

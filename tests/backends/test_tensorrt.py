@@ -1,7 +1,6 @@
 """Real builds by the real compiler, of graphs that compile in a second or two."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -47,7 +46,7 @@ def job(model, folder, batch=(1, 2, 4), targets=("sm80",), tf32=False, shape=(16
 
 def test_an_engine_is_compiled_without_a_gpu_and_its_kernels_name_the_onnx_nodes(model, tmp_path):
     asked = job(model, tmp_path, targets=("sm80", "sm120"))
-    built = tensorrt.build(asked, "tiny")
+    (built,) = tensorrt.build([asked], "tiny")
     assert Path(asked.engine).read_bytes()[:4] == b"vtrt"
     assert built.peak_bytes > 10**8 and built.seconds > 0
     found = kernels.parse(Path(asked.log).read_text())
@@ -58,7 +57,7 @@ def test_an_engine_is_compiled_without_a_gpu_and_its_kernels_name_the_onnx_nodes
 def test_a_static_build_has_every_size_and_all_the_flops(model, tmp_path):
     onnxio.fix_batch(model, 4)
     asked = job(model, tmp_path, batch=(4, 4, 4))
-    tensorrt.build(asked, "tiny")
+    tensorrt.build([asked], "tiny")
     counts = flops.per_node(model, 4)
     found = kernels.with_flops(kernels.parse(Path(asked.log).read_text()), counts)
     assert all(k.bytes is not None for k in found)
@@ -70,7 +69,7 @@ def test_equal_builds_are_equal_bytes(model, tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         asked = job(model, tmp_path / name)
-        tensorrt.build(asked, "tiny")
+        tensorrt.build([asked], "tiny")
         engines.append(Path(asked.engine).read_bytes())
     assert engines[0] == engines[1]
 
@@ -80,7 +79,7 @@ def test_what_the_compiler_refuses_is_a_usage_error_with_its_reason(tmp_path):
         <ir_version: 10, opset_import: ["" : 22]>
         g (float[batch, 4] x) => (float[n, 2] y) { y = NoSuchOperator (x) }""")
     with pytest.raises(UsageError) as caught:
-        tensorrt.build(job(model, tmp_path, shape=(4,)), "tiny")
+        tensorrt.build([job(model, tmp_path, shape=(4,))], "tiny")
     error = caught.value
     assert (error.model, error.stage) == ("tiny", "compile")
     assert "NoSuchOperator" in error.found and "Traceback" not in str(error)
@@ -101,7 +100,7 @@ def test_bf16_is_refused_for_turing_by_the_compiler_too(model, tmp_path):
         kind = onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
         tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(kind), tensor.name))
     with pytest.raises(UsageError, match="sm75"):
-        tensorrt.build(job(model, tmp_path, targets=("sm75",)), "tiny")
+        tensorrt.build([job(model, tmp_path, targets=("sm75",))], "tiny")
 
 
 def test_a_child_that_is_killed_is_reported_as_such(model, tmp_path, monkeypatch):
@@ -109,31 +108,42 @@ def test_a_child_that_is_killed_is_reported_as_such(model, tmp_path, monkeypatch
     (tmp_path / "suicide").write_text("#!/bin/sh\nkill -9 $$\n")
     (tmp_path / "suicide").chmod(0o755)
     with pytest.raises(UsageError, match="SIGKILL, probably out of memory"):
-        tensorrt.build(job(model, tmp_path), "tiny")
+        tensorrt.build([job(model, tmp_path)], "tiny")
 
 
 def test_a_fault_of_our_own_is_not_blamed_on_the_compiler(model, tmp_path):
     asked = job(model, tmp_path, targets=("smXX",))
     with pytest.raises(RuntimeError, match="build process failed"):
-        tensorrt.build(asked, "tiny")
+        tensorrt.build([asked], "tiny")
 
 
-def test_an_interrupted_build_leaves_no_process(model, tmp_path):
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
+def test_a_build_that_is_stopped_leaves_no_process(by, model, tmp_path):
     script = (
         "import json, sys\nfrom exporter.backends import tensorrt\n"
-        "fields = json.load(open(sys.argv[1]))\n"
-        "tensorrt.build(tensorrt.Job(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}), 'm')\n"
+        "fields = json.loads(sys.argv[1])\n"
+        "job = tensorrt.Job(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})\n"
+        "tensorrt.build([job, job], 'm')\n"
     )
-    (tmp_path / "job.json").write_text(json.dumps(vars(job(model, tmp_path))))
-    parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "job.json")], stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-c", script, json.dumps(vars(job(model, tmp_path)))]
+    parent = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
-    while not (found := children.read_text().split()):
+    while len(found := children.read_text().split()) < 2:
         assert parent.poll() is None
-        time.sleep(0.01)
-    parent.send_signal(signal.SIGINT)
+        time.sleep(0.005)
+    parent.send_signal(by)
     parent.wait(20)
-    time.sleep(0.2)
-    assert not any(os.path.exists(f"/proc/{pid}") for pid in found)
+    deadline = time.monotonic() + 5  # a child that was still starting finds out that it is alone
+    while any(map(alive, found)):
+        assert time.monotonic() < deadline, "the compiler outlived its parent"
+        time.sleep(0.02)
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize("target, wanted", [("sm75", (7, 5)), ("sm80", (8, 0)), ("sm120", (12, 0)), ("sm121", (12, 1))])
