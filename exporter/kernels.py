@@ -1,4 +1,4 @@
-"""What the compiler emitted: the kernels in the detailed build log, their sizes, and the ONNX nodes inside each.
+"""What the compiler emitted: kernels, their sizes and FLOPs, the ONNX nodes inside each, the attention they fuse.
 
 An engine holds one list of kernels for all its targets: measured with TensorRT-RTX 1.7, whose log has one
 ``Layers:`` section however many compute capabilities were asked for, equal to the section of each target built
@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
 
-from exporter.errors import UsageError
 from exporter.naming import block_of, path_of
-
-NO_KERNEL = frozenset({"shape_call", "signal", "wait"})
-"""Entries of the list that launch nothing: host arithmetic on shapes, and synchronisation between streams."""
 
 BYTES = {
     "Float": 4,
@@ -102,77 +98,14 @@ class Kernel:
         }
 
 
-_LAYER = re.compile(
-    r"^Name: (?P<name>.*?), LayerType: (?P<type>\w*), Inputs: \[(?P<inputs>.*?)\], Constants: "
-    r"\[(?P<constants>.*?)\], Outputs: \[(?P<outputs>.*?)\], TacticName: (?P<tactic>.*?), "
-    r"StreamId: \d+, (?:EventIds?: .*?, )?Metadata: (?P<metadata>.*)$"
-)
-_TENSOR = re.compile(r"\{ Name: (.*?), Dimensions: \[([^\]]*)\], .*?Datatype: (\w+)")
-_NODE = re.compile(r"\[ONNX Layer: (.*?)\]")
-
-
-def parse(log: str) -> list[Kernel]:
-    """The kernels of a build log made with ``ProfilingVerbosity.DETAILED``, in the order of the list.
-
-    Raises :class:`UsageError` where the log has no such list or one that this version cannot read: a new compiler
-    must not turn into a smaller count.
-    """
-    section = _section(log)
-    kernels = [_kernel(line) for line in section]
-    if not kernels:
-        raise _unreadable("no kernels in the list")
-    return [k for k in kernels if k.layer_type not in NO_KERNEL]
-
-
-def _section(log: str) -> Iterator[str]:
-    lines = iter(log.splitlines())
-    for line in lines:
-        if line.endswith(" Layers:") or line == "Layers:":
-            break
-    else:
-        raise _unreadable("no list of layers")
-    for line in lines:
-        if line.startswith("I/O Tensors:"):
-            return
-        if line.strip():
-            yield line
-
-
-def _kernel(line: str) -> Kernel:
-    found = _LAYER.match(line)
-    if found is None:
-        raise _unreadable(line[:160])
-    name, layer_type = found["name"], found["type"]
-    tensors = {k: tuple(_tensors(found[k])) for k in ("inputs", "outputs", "constants")}
-    nodes = tuple(dict.fromkeys(_NODE.findall(found["metadata"])))
-    return Kernel(name, layer_type, kind_of(name, layer_type), nodes=nodes, tactic=found["tactic"], **tensors)
-
-
-def _tensors(text: str) -> Iterator[Tensor]:
-    for name, sizes, kind in _TENSOR.findall(text):
-        if kind not in BYTES:
-            raise _unreadable(f"the type {kind} of {name}")
-        yield Tensor(name, tuple(int(n) for n in sizes.split(",") if n), kind)
-
-
-def _unreadable(found: str) -> UsageError:
-    return UsageError(
-        "the compiler's build log cannot be read",
-        stage="compile",
-        found=found,
-        expected="the list of layers that TensorRT-RTX 1.7 writes at DETAILED profiling verbosity",
-        next="pip install -e . restores the pinned compiler",
-    )
-
-
 def kind_of(name: str, layer_type: str) -> str:
     """Attention, matmul, convolution, copy, normalisation, softmax or pointwise; else the compiler's layer type."""
     words = set(re.findall(r"[A-Z][a-z]+", name.split("/")[-1]))
     if "mha" in name:
         return "attention"
-    if "Corr" in words or layer_type in ("correlation", "conv"):
+    if "Corr" in words or layer_type == "correlation" or "conv" in layer_type.lower():
         return "convolution"
-    if layer_type == "gemm" or "Fc" in words or "_gemm" in name:
+    if "Fc" in words or "_gemm" in name or re.search("gemm|matrixmultiply", layer_type.lower()):
         return "matmul"
     if layer_type not in ("kgen", "runtime_fusion"):
         return layer_type

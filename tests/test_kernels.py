@@ -1,6 +1,8 @@
+import json
+
 import pytest
 
-from exporter import kernels
+from exporter import kernels, layers
 from exporter.errors import UsageError
 
 
@@ -18,8 +20,8 @@ def layer(name, kind, inputs=(), outputs=(), constants=(), nodes=()):
     )
 
 
-def log(*layers):
-    return "\n".join(["INFO before", "VERBOSE Layers:", *layers, "I/O Tensors:", "Name: x, LayerType: not a layer"])
+def log(*lines):
+    return "\n".join(["INFO before", "VERBOSE Layers:", *lines, "I/O Tensors:", "Name: x, LayerType: not a layer"])
 
 
 ATTENTION = layer(
@@ -37,7 +39,7 @@ HOST = layer("__mye1_0_myl0_0", "shape_call")
 
 
 def test_a_log_is_read_into_kernels_with_shapes_types_bytes_and_nodes():
-    attention, linear = kernels.parse(log(HOST, ATTENTION, LINEAR))
+    attention, linear = layers.parse(log(HOST, ATTENTION, LINEAR))
     assert attention.kind == "attention"
     assert attention.nodes == ("blocks.0.attn/MatMul_1", "blocks.0.attn/Softmax_2", "blocks.0.attn/MatMul_3")
     assert attention.bytes == 2 * (3 * 8 * 49 * 32 + 8 * 49 * 49)
@@ -48,14 +50,14 @@ def test_a_log_is_read_into_kernels_with_shapes_types_bytes_and_nodes():
 
 
 def test_a_size_that_is_free_in_the_profile_has_no_bytes():
-    (kernel,) = kernels.parse(log(layer("k", "kgen", [("a", (-1, 64))], [("b", (8, 64))])))
+    (kernel,) = layers.parse(log(layer("k", "kgen", [("a", (-1, 64))], [("b", (8, 64))])))
     assert kernel.bytes is None and kernel.inputs[0].bytes is None
 
 
 def test_what_launches_nothing_is_no_kernel():
     event = "Name: m, LayerType: signal, Inputs: [], Constants: [], Outputs: [], TacticName: , StreamId: 0, EventId: 1, Metadata: "
-    assert [k.kind for k in kernels.parse(log(event, COPY))] == ["copy"]
-    assert [k.kind for k in kernels.parse(log(HOST, layer("s", "signal"), layer("w", "wait"), COPY))] == ["copy"]
+    assert [k.kind for k in layers.parse(log(event, COPY))] == ["copy"]
+    assert [k.kind for k in layers.parse(log(HOST, layer("s", "signal"), layer("w", "wait"), COPY))] == ["copy"]
 
 
 @pytest.mark.parametrize("text, says", [
@@ -66,7 +68,7 @@ def test_what_launches_nothing_is_no_kernel():
 ])  # fmt: skip
 def test_a_log_of_another_form_is_an_error_and_not_a_smaller_count(text, says):
     with pytest.raises(UsageError, match=says):
-        kernels.parse(text)
+        layers.parse(text)
 
 
 @pytest.mark.parametrize("name, layer_type, kind", [
@@ -81,6 +83,8 @@ def test_a_log_of_another_form_is_an_error_and_not_a_smaller_count(text, says):
     ("__myl_SlicReshAddMaxrSubExpSumDivMul", "kgen", "softmax"),
     ("__myl_AddReshTranMulReshMove", "kgen", "pointwise"),
     ("MaxPool_1", "maxpool", "maxpool"),
+    ("conv1", "CaskGemmConvolution", "convolution"),
+    ("fc1", "MatrixMultiply", "matmul"),
 ])  # fmt: skip
 def test_kinds(name, layer_type, kind):
     assert kernels.kind_of(name, layer_type) == kind
@@ -88,13 +92,39 @@ def test_kinds(name, layer_type, kind):
 
 def test_flops_go_to_the_kernel_that_multiplies_and_none_are_lost():
     flops = {"blocks.0.mlp/MatMul_5": 1000, "blocks.0.attn/MatMul_1": 30, "blocks.0.attn/MatMul_3": 12}
-    found = kernels.with_flops(kernels.parse(log(COPY, LINEAR, ATTENTION)), flops)
+    found = kernels.with_flops(layers.parse(log(COPY, LINEAR, ATTENTION)), flops)
     assert [k.flops for k in found] == [0, 1000, 42]
 
 
 def test_attention_is_fused_where_its_softmax_lies_in_the_attention_kernel():
     names = ["blocks.0.attn/Softmax_2", "blocks.1.attn/Softmax_9"]
     alone = layer("__myl_MaxrSubExpSumDiv", "kgen", [("a", (8, 8))], [("b", (8, 8))], nodes=names[1:])
-    found = kernels.parse(log(ATTENTION, alone))
+    found = layers.parse(log(ATTENTION, alone))
     assert kernels.fused_attention(found, names) == (names[:1], names[1:])
     assert kernels.totals(found, found, names).fused_attention == 1
+
+
+def test_the_engine_inspectors_json_gives_the_same_kernels():
+    def side(*tensors):
+        return [{"Name": n, "Dimensions": list(shape), "Format/Datatype": f"Row major linear {kind} format"}
+                for n, shape, kind in tensors]  # fmt: skip
+
+    listed = [
+        {"Name": "_gemm_mha_v2_myl0_9", "LayerType": "kgen", "Inputs": side(("q", (8, 49, 32), "FP16")),
+         "Outputs": side(("o", (8, 49, 32), "BF16")), "TacticName": "t", "StreamId": 0,
+         "Metadata": "[ONNX Layer: blocks.0.attn/MatMul_1][ONNX Layer: blocks.0.attn/Softmax_2]"},
+        {"Name": "c", "LayerType": "CaskConvolution", "Inputs": [{"Name": "x", "Dimensions": [1, 3], "Datatype": "Float"}],
+         "Outputs": side(("y", (1, 3), "Int8")), "Metadata": ""},
+        {"Name": "s", "LayerType": "signal", "Inputs": [], "Outputs": []},
+    ]  # fmt: skip
+    attention, conv = layers.from_inspector(json.dumps({"Layers": listed, "Bindings": []}))
+    assert (attention.kind, attention.nodes[1]) == ("attention", "blocks.0.attn/Softmax_2")
+    assert [t.type for t in (*attention.inputs, *attention.outputs, *conv.inputs, *conv.outputs)] == [
+        "Half", "BFloat16", "Float", "Int8"]  # fmt: skip
+    assert attention.bytes == 2 * 2 * 8 * 49 * 32
+
+
+@pytest.mark.parametrize("listed", [[], ["a name without details"], [{"Name": "x", "Inputs": [{"Name": "t", "Dimensions": []}]}]])
+def test_an_inspector_that_tells_less_is_an_error(listed):
+    with pytest.raises(UsageError):
+        layers.from_inspector(json.dumps({"Layers": listed}))

@@ -33,6 +33,9 @@ RTX_TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 REFUSED = 3
 """The child's exit code where the compiler does not accept the graph; its last line is JSON with the reason."""
 
+INSPECTED = ".layers.json"
+"""Suffix, in place of the log's, of the engine inspector's list of layers."""
+
 NATIVE = "native"
 """The target of the ``tensorrt`` backend: the GPU that is in the machine."""
 
@@ -201,6 +204,10 @@ def _build_here(job: Job) -> None:
         Path(job.log).write_text("\n".join(f"{severity} {text}" for severity, text in lines) + "\n")
     with open(job.engine, "wb") as f:
         f.write(engine)
+    if job.backend == "tensorrt":  # its log lists no layers; its engines can be read where they are built
+        loaded = trt.Runtime(trt_util.TRT_LOGGER).deserialize_cuda_engine(engine)
+        layers = loaded.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+        Path(job.log).with_suffix(INSPECTED).write_text(layers)
     print(json.dumps({"seconds": round(time.perf_counter() - started, 2), "peak_bytes": peak_bytes()}))
 
 

@@ -19,6 +19,7 @@ NEEDS = ("type",)
 CODE = (
     "exporter.backends.tensorrt",
     "exporter.kernels",
+    "exporter.layers",
     "exporter.naming",
     "exporter.flops",
     "exporter.shapes",
@@ -49,8 +50,8 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     build.note(f"{build.request.backend} for {', '.join(build.request.targets)}")
     jobs = {"engine": real} if batch.static else {"engine": real, "static_twin": _static_twin(build, folder)}
     built = dict(zip(jobs, tensorrt.build(list(jobs.values()), build.recipe.name), strict=True))
-    lists = [kernels.parse(Path(job.log).read_text()) for job in jobs.values()]
-    for path in (*folder.glob("twin*"), *folder.glob("*.log")):
+    lists = [_layers(Path(job.log)) for job in jobs.values()]
+    for path in (*folder.glob("twin*"), *folder.glob("*.log"), *folder.glob(f"*{tensorrt.INSPECTED}")):
         path.unlink()
     counts = flops.per_node(build.model("type", "model.onnx"), batch.opt)
     engine, sized = (kernels.with_flops(found, counts) for found in (lists[0], lists[-1]))
@@ -67,6 +68,14 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
         "peak_bytes": sum(b.peak_bytes for b in built.values()),
         **report,
     }, {"resident": resident_bytes()}
+
+
+def _layers(log: Path) -> list:
+    """The kernels of a build: from the engine inspector where the backend has written its answer, else from the log."""
+    from exporter import layers
+
+    inspected = log.with_suffix(tensorrt.INSPECTED)
+    return layers.from_inspector(inspected.read_text()) if inspected.exists() else layers.parse(log.read_text())
 
 
 def _job(build: Build, onnx: Path, folder: Path, name: str, batch: tuple[int, int, int]) -> tensorrt.Job:

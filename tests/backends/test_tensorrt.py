@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import parser
 
-from exporter import flops, kernels, onnxio
+from exporter import flops, kernels, layers, onnxio
 from exporter.backends import tensorrt
 from exporter.errors import UsageError
 
@@ -49,7 +49,7 @@ def test_an_engine_is_compiled_without_a_gpu_and_its_kernels_name_the_onnx_nodes
     (built,) = tensorrt.build([asked], "tiny")
     assert Path(asked.engine).read_bytes()[:4] == b"vtrt"
     assert built.peak_bytes > 10**8 and built.seconds > 0
-    found = kernels.parse(Path(asked.log).read_text())
+    found = layers.parse(Path(asked.log).read_text())
     assert {"blocks.0/MatMul_1", "blocks.0/MatMul_3"} <= {node for k in found for node in k.nodes}
     assert not list(tmp_path.glob("*.json"))
 
@@ -59,7 +59,7 @@ def test_a_static_build_has_every_size_and_all_the_flops(model, tmp_path):
     asked = job(model, tmp_path, batch=(4, 4, 4))
     tensorrt.build([asked], "tiny")
     counts = flops.per_node(model, 4)
-    found = kernels.with_flops(kernels.parse(Path(asked.log).read_text()), counts)
+    found = kernels.with_flops(layers.parse(Path(asked.log).read_text()), counts)
     assert all(k.bytes is not None for k in found)
     assert sum(k.flops for k in found) == sum(counts.values()) == 2 * 2 * 4 * 16 * 64 * 128
 
