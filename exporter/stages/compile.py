@@ -51,7 +51,7 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     jobs = {"engine": real} if batch.static else {"engine": real, "static_twin": _static_twin(build, folder)}
     built = dict(zip(jobs, tensorrt.build(list(jobs.values()), build.recipe.name), strict=True))
     lists = [_layers(Path(job.log)) for job in jobs.values()]
-    for path in (*folder.glob("twin*"), *folder.glob("*.log"), *folder.glob(f"*{tensorrt.INSPECTED}")):
+    for path in [p for p in folder.iterdir() if p.name != FILE]:
         path.unlink()
     counts = flops.per_node(build.model("type", "model.onnx"), batch.opt)
     engine, sized = (kernels.with_flops(found, counts) for found in (lists[0], lists[-1]))
