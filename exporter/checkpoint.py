@@ -53,7 +53,7 @@ def read(path: Path, model: str) -> dict:
         raise broken("a Git LFS pointer, not the file it points to", "git lfs pull")
     if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
         raise broken("an HTML page, probably a download that needed a login")
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors" or _is_safetensors(head):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -66,7 +66,7 @@ def read(path: Path, model: str) -> dict:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             text = str(error)
-            if "weights_only" in text or "Unsupported" in text:
+            if "GLOBAL" in text or "Unsupported global" in text or "Unsupported class" in text:
                 kind = next(
                     (ln.strip() for ln in text.splitlines() if "GLOBAL" in ln or "Unsupported" in ln), "objects"
                 )
@@ -80,14 +80,24 @@ def read(path: Path, model: str) -> dict:
     state = unwrap(state)
     if not state:
         raise broken("no tensors")
-    bad = [
-        f"{name} ({int((~value.isfinite()).sum())} of {value.numel()})"
-        for name, value in state.items()
-        if value.is_floating_point() and not value.isfinite().all()
-    ]
+    odd = [f"{k} ({v.layout}, {v.device})" for k, v in state.items() if v.layout != torch.strided or v.is_meta]
+    if odd:
+        raise broken(f"tensors that hold no plain values: {some(odd)}", "save the dense tensors")
+    wrong = {name: _not_finite(value) for name, value in state.items() if value.is_floating_point()}
+    bad = [f"{name} ({count} of {state[name].numel()})" for name, count in wrong.items() if count]
     if bad:
         raise broken(f"NaN or Inf in {some(bad)}", "use a checkpoint from before the training diverged")
     return state
+
+
+def _not_finite(value) -> int:
+    """How many values are NaN or Inf; torch cannot say that of its 8-bit types."""
+    return int((~(value.float() if value.dtype.itemsize == 1 else value).isfinite()).sum())
+
+
+def _is_safetensors(head: bytes) -> bool:
+    """By content: eight bytes of length, then JSON; checkpoints travel under any suffix."""
+    return head[8:9] == b"{"
 
 
 def unwrap(state: object) -> dict:
@@ -97,13 +107,11 @@ def unwrap(state: object) -> dict:
     """
     import torch
 
-    while isinstance(state, dict) and not any(isinstance(v, torch.Tensor) for v in state.values()):
-        state = next((state[k] for k in WRAPPERS if isinstance(state.get(k), dict)), None)
     if not isinstance(state, dict):
         return {}
-    for wrapper in WRAPPERS:  # a file may keep counters as tensors beside the weights
-        if isinstance(state.get(wrapper), dict):
-            return unwrap(state[wrapper])
+    for wrapper in WRAPPERS:  # before the tensors beside it: a file may keep counters as tensors
+        if inner := unwrap(state.get(wrapper)):
+            return inner
     tensors = {str(k): v for k, v in state.items() if isinstance(v, torch.Tensor)}
     for prefix in PREFIXES[:2]:
         while tensors and all(k.startswith(prefix) or k == "n_averaged" for k in tensors):
@@ -112,14 +120,18 @@ def unwrap(state: object) -> dict:
 
 
 def without_prefix(state: dict, fits) -> dict:
-    """``state`` with the common prefix removed that makes ``fits(keys)`` true, or as it is."""
-    if fits(state.keys()):
-        return state
-    for prefix in PREFIXES:
-        stripped = {k.removeprefix(prefix): v for k, v in state.items()}
-        if fits(stripped.keys()):
-            return stripped
-    return state
+    """``state`` without the prefixes, at most three deep, that must go for ``fits(keys)`` to hold; else as it is."""
+    known = [state]
+    for _ in range(3):
+        if found := next((s for s in known if fits(s.keys())), None):
+            return found
+        known = [
+            {k.removeprefix(prefix): v for k, v in s.items()}
+            for s in known
+            for prefix in PREFIXES
+            if any(k.startswith(prefix) for k in s)
+        ]
+    return next((s for s in known if fits(s.keys())), state)
 
 
 def some(names: list[str], count: int = 6) -> str:

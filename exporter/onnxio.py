@@ -25,9 +25,15 @@ def load(path: Path) -> onnx.ModelProto:
     return onnx.load(str(path))
 
 
+TWO_IN_A_BYTE = (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1)
+
+
 def nbytes(tensor: TensorProto) -> int:
     """The size of a tensor's values, from its shape and type: reading ``raw_data`` would copy them."""
-    return prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    count = prod(tensor.dims)
+    if tensor.data_type in TWO_IN_A_BYTE:
+        return (count + 1) // 2
+    return count * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
 
 
 def save(model: onnx.ModelProto, path: Path) -> list[Path]:
@@ -44,7 +50,7 @@ def save(model: onnx.ModelProto, path: Path) -> list[Path]:
             if nbytes(tensor) <= LARGE:
                 shell.graph.initializer.append(tensor)
                 continue
-            raw = numpy_helper.to_array(tensor).tobytes()
+            raw = tensor.raw_data or numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data
             shell.graph.initializer.append(_outside(tensor, beside.name, offset, len(raw)))
             offset += f.write(raw)
     path.write_bytes(shell.SerializeToString(deterministic=True))
@@ -63,16 +69,21 @@ def _outside(tensor: TensorProto, location: str, offset: int, length: int) -> Te
 
 def _shell(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of ``model`` without initializers."""
-    shell = onnx.ModelProto(
-        ir_version=model.ir_version, producer_name=model.producer_name, producer_version=model.producer_version
-    )
-    shell.opset_import.extend(model.opset_import)
-    shell.graph.name = model.graph.name
-    shell.graph.node.extend(model.graph.node)
-    shell.graph.input.extend(model.graph.input)
-    shell.graph.output.extend(model.graph.output)
-    shell.graph.value_info.extend(model.graph.value_info)
+    shell = onnx.ModelProto()
+    for field, value in model.ListFields():
+        if field.name != "graph":
+            _copy(shell, field.name, value)
+    for field, value in model.graph.ListFields():
+        if field.name != "initializer":
+            _copy(shell.graph, field.name, value)
     return shell
+
+
+def _copy(message, name: str, value) -> None:
+    if hasattr(value, "extend"):
+        getattr(message, name).extend(value)
+    else:
+        setattr(message, name, value)
 
 
 def detach(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
@@ -91,8 +102,11 @@ def detach(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, np.ndarra
 def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of ``model`` in which the weights are typed inputs: the graph without its megabytes."""
     shell = _shell(model)
+    inputs = {value.name for value in model.graph.input}
     for tensor in model.graph.initializer:
         if nbytes(tensor) > LARGE:
+            if tensor.name in inputs:
+                continue
             shell.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
         else:
             shell.graph.initializer.append(tensor)
@@ -113,10 +127,10 @@ def fix_batch(model: onnx.ModelProto, batch: int) -> None:
     for value in model.graph.input:
         if value.name in weights:
             continue
-        axis = value.type.tensor_type.shape.dim[0]
-        if axis.dim_param:
-            symbols.add(axis.dim_param)
-            axis.dim_value = batch
+        for axis in value.type.tensor_type.shape.dim[:1]:
+            if axis.dim_param:
+                symbols.add(axis.dim_param)
+                axis.dim_value = batch
     for value in (*model.graph.output, *model.graph.value_info):
         for axis in value.type.tensor_type.shape.dim:
             if axis.dim_param in symbols:

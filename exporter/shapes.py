@@ -69,9 +69,11 @@ def _evaluate(node: onnx.NodeProto, types: dict, values: dict, opsets: dict[str,
         result = [np.array(shape[bounds.get("start", 0) : bounds.get("end", len(shape))], dtype=np.int64)]
     else:
         inputs = [name for name in node.input if name]
-        if not inputs or not all(name in values and values[name].size <= SMALL for name in inputs):
+        if (node.op_type != "Constant" and not inputs) or not all(
+            name in values and values[name].size <= SMALL for name in inputs
+        ):
             return False
-        if not any(np.issubdtype(values[name].dtype, np.integer) for name in inputs):
+        if inputs and not any(np.issubdtype(values[name].dtype, np.integer) for name in inputs):
             return False
         try:
             result = ReferenceEvaluator(node, opsets=opsets).run(None, {name: values[name] for name in inputs})

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
+from urllib.request import getproxies
 
 from exporter.checkpoint import read, some, without_prefix
 from exporter.errors import UsageError
@@ -89,15 +89,16 @@ def _from_hub(recipe: Recipe) -> tuple[Path | None, str]:
     if HF_HUB_OFFLINE:
         return None, "HF_HUB_OFFLINE is set and the weights are not in the hub's cache"
     host = urlparse(ENDPOINT)
-    if not os.environ.get("HTTPS_PROXY") and not os.environ.get("https_proxy"):
+    if not getproxies():
         try:  # the hub's client retries for minutes; one connection tells whether that has a point
-            socket.create_connection((host.hostname, host.port or 443), REACH_SECONDS).close()
+            port = host.port or (80 if host.scheme == "http" else 443)
+            socket.create_connection((host.hostname, port), REACH_SECONDS).close()
         except OSError as error:
             return None, f"{host.hostname} cannot be reached ({error.strerror or error})"
     try:
         return Path(hf_hub_download(recipe.hub, HUB_FILE)), ""
     except Exception as error:
-        return None, f"{ENDPOINT}/{recipe.hub}: {str(error).splitlines()[0]}"
+        return None, f"{ENDPOINT}/{recipe.hub}: {next(iter(str(error).splitlines()), type(error).__name__)}"
 
 
 def count_classes(recipe: Recipe, weights: Weights) -> int:
@@ -126,7 +127,8 @@ def load(module, weights: Weights, recipe: Recipe) -> None:
         try:
             state = recipe.adapt(state, module)
         except Exception as error:  # a filter meant for this family met a file of another one
-            raise _mismatch(recipe, weights, [f"{type(error).__name__}: {error}"], [], []) from None
+            why = f"the family's key filter fails on it ({type(error).__name__}: {error})"
+            raise _mismatch(recipe, weights, why) from None
     buffers = {name for name, _ in module.named_buffers()} - wanted.keys()
     state = {k: v for k, v in state.items() if k not in buffers}
     missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
@@ -137,21 +139,18 @@ def load(module, weights: Weights, recipe: Recipe) -> None:
         if k in state and state[k].shape != v.shape
     ]
     if missing or unexpected or shapes:
-        raise _mismatch(recipe, weights, missing, unexpected, shapes)
+        lists = (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes))
+        found = [f"{label} {len(names)}: {some(names)}" for label, names in lists if names]
+        raise _mismatch(recipe, weights, "\n            ".join(found))
     module.load_state_dict(state, strict=False)
 
 
-def _mismatch(recipe: Recipe, weights: Weights, missing: list, unexpected: list, shapes: list) -> UsageError:
-    found = [
-        f"{label} {len(names)}: {some(names)}"
-        for label, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes))
-        if names
-    ]
+def _mismatch(recipe: Recipe, weights: Weights, found: str) -> UsageError:
     return UsageError(
         f"the checkpoint {weights.path.name} is not of this architecture",
         model=recipe.name,
         stage="weights",
-        found="\n            ".join(found),
+        found=found,
         expected=f"the tensors of {recipe.name} ({recipe.hub or recipe.family})",
         next="MODEL=<the architecture it was trained with> (make list), or IMAGE=<the size it was trained at>",
     )

@@ -97,3 +97,28 @@ def rewritten(name: str, model: onnx.ModelProto, matches: int, batches=BATCHES) 
     assert found == matches, f"{found} matches, {matches} are due"
     assert_same(model, after, batches)
     return after
+
+
+def tiny_recipe(**fields):
+    """The recipe of a ViT of two blocks at 32x32 pixels."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    from exporter.types import Preprocessing, Recipe, TensorSpec
+
+    def build(spec):
+        return VisionTransformer(img_size=32, patch_size=16, embed_dim=32, depth=2, num_heads=2, num_classes=5).eval()
+
+    return Recipe(
+        **{
+            "name": "tiny",
+            "family": "vit",
+            "paper": "",
+            "build": build,
+            "published": (0.0, 0.0),
+            "image_multiple": 16,
+            "preprocessing": Preprocessing((32, 32), (0.5,) * 3, (0.5,) * 3),
+            "outputs": (TensorSpec("logits", "class scores"),),
+            "classes": 5,
+        }
+        | fields
+    )

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "onnx", "onnxruntime", "numpy", "timm", "transformers", "polygraphy", "tensorrt_rtx", "onnx_graphsurgeon")
+HEAVY = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "numpy",
+    "timm",
+    "transformers",
+    "polygraphy",
+    "tensorrt_rtx",
+    "onnx_graphsurgeon",
+)
 
 
 def exporter(*words, **environment):
@@ -21,7 +31,9 @@ def exporter(*words, **environment):
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("out")
-    done = exporter("engine", "vit_ti", "--target", "sm80", "--out", str(folder), "--batch", "1:2:4", "--weights", "random")
+    done = exporter(
+        "engine", "vit_ti", "--target", "sm80", "--out", str(folder), "--batch", "1:2:4", "--weights", "random"
+    )
     assert done.returncode == 0, done.stderr
     return folder
 

@@ -22,7 +22,9 @@ def test_swin_t_fine_tuned_for_37_classes(tmp_path):
     assert made.manifest["weights"]["kind"] == "checkpoint"
 
 
-@pytest.mark.parametrize("name, precision, batch", [("mixer_s", "bf16", Batch(1, 2, 5)), ("detr_r50", "fp16", Batch(1, 1, 3))])
+@pytest.mark.parametrize(
+    "name, precision, batch", [("mixer_s", "bf16", Batch(1, 2, 5)), ("detr_r50", "fp16", Batch(1, 1, 3))]
+)
 def test_the_other_families(name, precision, batch, tmp_path):
     made = build(tmp_path, registry.recipe(name), precision, batch=batch)
     assert made.failures == ()

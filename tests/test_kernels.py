@@ -124,7 +124,9 @@ def test_the_engine_inspectors_json_gives_the_same_kernels():
     assert attention.bytes == 2 * 2 * 8 * 49 * 32
 
 
-@pytest.mark.parametrize("listed", [[], ["a name without details"], [{"Name": "x", "Inputs": [{"Name": "t", "Dimensions": []}]}]])
+@pytest.mark.parametrize(
+    "listed", [[], ["a name without details"], [{"Name": "x", "Inputs": [{"Name": "t", "Dimensions": []}]}]]
+)
 def test_an_inspector_that_tells_less_is_an_error(listed):
     with pytest.raises(UsageError):
         layers.from_inspector(json.dumps({"Layers": listed}))

@@ -43,7 +43,11 @@ def test_a_build_leaves_a_whole_bundle_that_passed(cache):
     assert {p.name for p in (cache / "tiny_vit").iterdir()} >= {"raw.onnx", "model.fp32.onnx"}
     rungs = made.manifest["parity"]
     assert [(k, v["status"]) for k, v in rungs.items() if k != "typed/engine"] == [
-        ("torch/raw", "passed"), ("raw/rewritten", "passed"), ("rewritten/typed", "passed"), ("torch/typed", "passed")]
+        ("torch/raw", "passed"),
+        ("raw/rewritten", "passed"),
+        ("rewritten/typed", "passed"),
+        ("torch/typed", "passed"),
+    ]
     assert rungs["torch/raw"]["batches"] == [1, 3, 5] and rungs["torch/raw"]["samples"] == 9
     assert 1e-5 < rungs["rewritten/typed"]["relative_max"] < 0.01  # FP16 rounds, and only rounds
     kernels = made.manifest["kernels"]["sm80"]
@@ -212,7 +216,9 @@ class BakedIn(torch.nn.Module):
 
 
 def test_a_batch_size_that_was_baked_in_is_caught(tmp_path):
-    made = build(tmp_path, replace(VIT, build=lambda spec: BakedIn().eval(), rewrites=(), attention_blocks=0, fused_attention={}))
+    made = build(
+        tmp_path, replace(VIT, build=lambda spec: BakedIn().eval(), rewrites=(), attention_blocks=0, fused_attention={})
+    )
     assert made.manifest["parity"]["torch/raw"]["status"] == "failed"
     assert made.folder.name == "fp16.failed"
 

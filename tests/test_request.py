@@ -104,11 +104,14 @@ def test_an_unwritable_out_is_refused(monkeypatch, tmp_path):
         request.parse("vit_ti", out=str(tmp_path / "out"))
 
 
-@pytest.mark.parametrize("device, target, says", [
-    (None, None, "there is none"),
-    ("sm90", "sm80", "this machine only"),
-    ("sm75", None, "cannot run bf16"),
-])
+@pytest.mark.parametrize(
+    "device, target, says",
+    [
+        (None, None, "there is none"),
+        ("sm90", "sm80", "this machine only"),
+        ("sm75", None, "cannot run bf16"),
+    ],
+)
 def test_tensorrt_compiles_for_the_gpu_of_the_machine(device, target, says, monkeypatch):
     monkeypatch.setattr(tensorrt, "cuda_device", lambda: (device, "no CUDA driver"))
     with pytest.raises(UsageError, match=says):

@@ -1,13 +1,15 @@
 """Everything that depends on no input is computed now: f(constants) -> a constant.
 
-Before: relative position biases gathered and transposed from their tables, sine positions, shape arithmetic.
+Before: relative position bias gathered and transposed from its table, sine positions, transposed weights.
 After: one constant each. onnx-graphsurgeon evaluates the nodes with ONNX Runtime.
 
-Matches: nodes all of whose inputs are constants. Refused: a node whose result is larger than ``LIMIT`` bytes and
-larger than what it is computed from, such as an Expand of one row to a whole batch.
+Matches: nodes that are computed away. Refused: random numbers, and a node that only repeats what it is given (an
+Expand of one row to a batch) into more than ``LIMIT`` bytes.
 """
 
 from __future__ import annotations
+
+from math import prod
 
 import onnx_graphsurgeon as gs
 
@@ -15,9 +17,23 @@ from exporter.surgery import Shapes
 
 LIMIT = 64 * 1024 * 1024
 
+REPEATS = frozenset({"Expand", "Tile", "ConstantOfShape", "Range", "Resize"})
+RANDOM = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
+
 
 def apply(graph: gs.Graph, shapes: Shapes) -> int:
     """Rewrite in place; returns the number of nodes that were computed away."""
-    before = len(graph.nodes)
-    graph.fold_constants(fold_shapes=False, size_threshold=LIMIT).cleanup().toposort()
-    return before - len(graph.nodes)
+    graph.cleanup()  # what nothing reads is no match
+    known = shapes(1).shapes
+
+    def excluded(node: gs.Node) -> bool:
+        if node.op not in REPEATS:
+            return node.op in RANDOM
+        shape = known.get(node.outputs[0].name)
+        return shape is None or -1 in shape or prod(shape) * 4 > LIMIT
+
+    before = {id(node) for node in graph.nodes}
+    graph.fold_constants(fold_shapes=False, size_threshold=None, should_exclude_node=excluded).cleanup().toposort()
+    return len(before - {id(node) for node in graph.nodes})

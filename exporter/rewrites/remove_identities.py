@@ -20,6 +20,8 @@ def apply(graph: gs.Graph, shapes: Shapes) -> int:
     inferred = [shapes(batch) for batch in PROBES]
     matches = 0
     for node in list(graph.nodes):
+        if any(t.outputs or t in graph.outputs for t in node.outputs[1:]):
+            continue  # a Dropout whose mask is read
         if node.op in SAME and node.outputs and SAME[node.op](node, inferred):
             outputs = list(node.outputs)
             bypass(graph, node)
@@ -28,7 +30,13 @@ def apply(graph: gs.Graph, shapes: Shapes) -> int:
 
 
 def _always(node: gs.Node, inferred: list) -> bool:
-    return len(node.inputs) == 1 or node.op == "Dropout"
+    return len(node.inputs) == 1
+
+
+def _infers(node: gs.Node, inferred: list) -> bool:
+    """Whether a Dropout is in inference mode, which it is unless an input says otherwise."""
+    training = constant(node.inputs[2]) if len(node.inputs) > 2 else False
+    return training is not None and not training
 
 
 def _same_type(node: gs.Node, inferred: list) -> bool:
@@ -61,7 +69,7 @@ def _in_place(node: gs.Node, inferred: list) -> bool:
 
 SAME = {
     "Identity": _always,
-    "Dropout": _always,
+    "Dropout": _infers,
     "Concat": _always,
     "Cast": _same_type,
     "CastLike": _same_type,

@@ -152,9 +152,7 @@ def test_compute_capabilities(target, wanted):
 
 
 def test_the_targets_are_those_that_the_library_knows():
-    code = (
-        "import tensorrt_rtx as t; print(sorted(n for n in dir(t.ComputeCapability) if n.startswith('SM')))"
-    )
+    code = "import tensorrt_rtx as t; print(sorted(n for n in dir(t.ComputeCapability) if n.startswith('SM')))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert {name.lower() for name in eval(out)} == set(tensorrt.RTX_TARGETS)
 
@@ -164,7 +162,10 @@ def test_no_driver_is_said_in_words(monkeypatch):
         raise OSError
 
     monkeypatch.setattr(tensorrt.ctypes, "CDLL", fail)
-    assert tensorrt.cuda_device.__wrapped__() == (None, "no CUDA driver on this machine (libcuda.so.1 cannot be loaded)")
+    assert tensorrt.cuda_device.__wrapped__() == (
+        None,
+        "no CUDA driver on this machine (libcuda.so.1 cannot be loaded)",
+    )
 
 
 @pytest.mark.parametrize("init, count, says", [(100, 0, "does not start"), (0, 0, "sees no GPU")])

@@ -63,4 +63,9 @@ def test_preprocessing_and_hub_are_what_timm_says_of_these_weights(recipe):
     how = recipe.preprocessing
     assert config.hf_hub_id == recipe.hub
     assert (config.mean, config.std, config.crop_pct, config.interpolation, config.input_size[1:]) == (
-        how.mean, how.std, how.crop_pct, how.interpolation, how.size)
+        how.mean,
+        how.std,
+        how.crop_pct,
+        how.interpolation,
+        how.size,
+    )

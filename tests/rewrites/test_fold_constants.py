@@ -62,8 +62,10 @@ def test_an_output_that_depends_on_no_input_and_feeds_another():
 
 @pytest.mark.parametrize("count", [3, 1000])
 def test_an_initializer_that_is_an_output_stays(count):
-    model = graph(f"(float[batch, {count}] x) => (float[{count}] c, float[batch, {count}] y) "
-                  "{ d = Neg (c)\n y = Add (x, d) }", c=f32(count))  # fmt: skip
+    model = graph(
+        f"(float[batch, {count}] x) => (float[{count}] c, float[batch, {count}] y) {{ d = Neg (c)\n y = Add (x, d) }}",
+        c=f32(count),
+    )
     after = rewritten(NAME, model, 1)
     assert {t.name for t in after.graph.initializer} == {"c", "d"}
 
@@ -94,28 +96,31 @@ def test_refused_a_row_expanded_beyond_the_limit(monkeypatch):
     assert ops(rewritten(NAME, model, 0)) == ["Expand", "Transpose", "MatMul"]
 
 
-def test_a_small_result_of_a_large_intermediate_is_computed(monkeypatch):
+def test_refused_what_is_computed_from_what_was_refused(monkeypatch):
     monkeypatch.setattr(fold_constants, "LIMIT", 1000)
     model = graph(
         """(float[batch, 64] x) => (float[batch, 64] y) {
             rows = Expand (row, shape)
-            sum = ReduceMax <keepdims = 0> (rows, axis)
-            y = Add (x, sum)
+            top = ReduceMax <keepdims = 0> (rows, axis)
+            y = Add (x, top)
         }""",
         row=f32(64),
         shape=i64(64, 64),
         axis=i64(0),
     )
-    assert ops(rewritten(NAME, model, 2)) == ["Add"]
+    assert ops(rewritten(NAME, model, 0)) == ["Expand", "ReduceMax", "Add"]
 
 
-def test_beyond_the_limit_what_is_no_larger_than_its_source_is_still_computed(monkeypatch):
+def test_a_row_expanded_up_to_the_limit(monkeypatch):
+    monkeypatch.setattr(fold_constants, "LIMIT", 4 * 8 * 64)
+    text = "(float[batch, 8, 64] x) => (float[batch, 8, 64] y) { rows = Expand (row, shape)\n y = Add (x, rows) }"
+    assert ops(rewritten(NAME, graph(text, row=f32(64), shape=i64(8, 64)), 1)) == ["Add"]
+
+
+def test_beyond_the_limit_what_only_moves_its_source_is_still_computed(monkeypatch):
     monkeypatch.setattr(fold_constants, "LIMIT", 1000)
-    model = graph(
-        "(float[batch, 32] x) => (float[batch, 32] y) { t = Transpose <perm = [1, 0]> (w)\n y = MatMul (x, t) }",
-        w=f32(32, 32),
-    )
-    assert ops(rewritten(NAME, model, 1)) == ["MatMul"]
+    text = "(float[batch, 32, 32] x) => (float[batch, 32, 32] y) { t = Transpose <perm = [1, 0]> (w)\n y = Add (x, t) }"
+    assert ops(rewritten(NAME, graph(text, w=f32(32, 32)), 1)) == ["Add"]
 
 
 def test_refused_random_numbers():

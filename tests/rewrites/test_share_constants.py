@@ -29,8 +29,11 @@ def test_equal_constants_are_stored_once(kind, dtype, opset):
 
 
 def test_a_constant_that_two_nodes_read_is_counted_once():
-    model = graph("(float[batch, 4] x) => (float[batch, 4] y) { s = Add (x, a)\n t = Add (s, b)\n y = Mul (t, b) }",
-                  a=f32(4), b=f32(4))  # fmt: skip
+    model = graph(
+        "(float[batch, 4] x) => (float[batch, 4] y) { s = Add (x, a)\n t = Add (s, b)\n y = Mul (t, b) }",
+        a=f32(4),
+        b=f32(4),
+    )
     assert names(rewritten(NAME, model, 1)) == ["a"]
 
 
@@ -69,8 +72,12 @@ def test_refused_equal_bytes_in_another_shape_or_type():
 
 @pytest.mark.parametrize("first, second", [("shown", "hidden"), ("hidden", "shown")])
 def test_an_initializer_that_is_an_output_keeps_its_name(first, second):
-    model = graph(f"(float[batch, 4] x) => (float[batch, 4] y, float[4] shown) {{ t = Add (x, {first})\n"
-                  f" y = Mul (t, {second}) }}", shown=f32(4), hidden=f32(4))  # fmt: skip
+    model = graph(
+        f"(float[batch, 4] x) => (float[batch, 4] y, float[4] shown) {{ t = Add (x, {first})\n"
+        f" y = Mul (t, {second}) }}",
+        shown=f32(4),
+        hidden=f32(4),
+    )
     after = rewritten(NAME, model, 1)
     assert [o.name for o in after.graph.output] == ["y", "shown"]
 
