@@ -5,19 +5,31 @@ EXIF orientation is applied, an alpha channel is dropped, 16-bit and palette ima
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from exporter.errors import UsageError
 from exporter.types import Preprocessing
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 MAX_PIXELS = 178_956_970
-"""Pillow's own limit against decompression bombs; above it a file is refused, not decoded."""
+"""Where Pillow itself takes a file for a decompression bomb; above it a file is refused, not decoded."""
 
 INTERPOLATION = {"nearest": 0, "bilinear": 2, "bicubic": 3, "lanczos": 1}
+
+ORIENTATION = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What EXIF's number says must be done to see the picture upright."""
 
 
 def files(folder: Path) -> list[Path]:
@@ -44,52 +56,70 @@ def files(folder: Path) -> list[Path]:
 def decode(path: Path) -> Image.Image:
     """The picture as 8-bit RGB, upright; :class:`UsageError` names a file that is none."""
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UsageError(
-                    f"{path} is too large to decode",
-                    found=f"{image.width}x{image.height} pixels",
-                    expected=f"at most {MAX_PIXELS} pixels",
-                    next="take it out of the folder",
-                )
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith(("I;16", "I")):
-                values = np.asarray(image, dtype=np.float64)
-                image = Image.fromarray((values / 257.0 if values.max(initial=0) > 255 else values).astype(np.uint8))
-            return image.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS decides
+            with Image.open(path) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
+                image.load()
+                return _eight_bits(_upright(image)).convert("RGB")
+    except Image.DecompressionBombError as error:
+        raise UsageError(
+            f"{path} is too large to decode",
+            found=str(error),
+            expected=f"at most {MAX_PIXELS} pixels",
+            next="take it out of the folder",
+        ) from None
+    except Exception as error:  # Pillow's readers raise whatever damaged bytes make them stumble over
         raise UsageError(
             f"{path} is not an image that can be read",
-            found=str(error).splitlines()[0],
+            found=next(iter(str(error).splitlines()), type(error).__name__),
             expected="a JPEG, PNG or WebP file",
             next="take it out of the folder",
         ) from None
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture as the camera's EXIF tag says; unlike ``ImageOps.exif_transpose`` it writes no tags back."""
+    turn = ORIENTATION.get(image.getexif().get(ExifTags.Base.Orientation))
+    return image if turn is None else image.transpose(turn)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey (in a 32-bit file too) as the nearest of 256 levels; a palette without its transparency."""
+    if image.mode.startswith("I"):
+        levels = np.rint(np.asarray(image, dtype=np.float64) / 257)
+        return Image.fromarray(levels.clip(0, 255).astype(np.uint8))
+    image.info.pop("transparency", None)
+    return image
+
+
 def preprocess(image: Image.Image, how: Preprocessing) -> np.ndarray:
     """One RGB image as (3, H, W) float32, resized, cropped and normalised as ``how`` says."""
-    filter_ = Image.Resampling(INTERPOLATION[how.interpolation])
-    height, width = how.size
-    if how.mode == "squash":
-        image = image.resize((width, height), filter_)
-    else:
-        image = _resize_shorter(image, int(min(how.size) / how.crop_pct), filter_)
-        image = _center_crop(image, height, width)
-    pixels = np.asarray(image, dtype=np.float32) / np.float32(255)
+    height, width = _resized(image, how)
+    image = image.resize((width, height), Image.Resampling(INTERPOLATION[how.interpolation]))
+    pixels = np.asarray(_center_crop(image, *how.size), dtype=np.float32) / np.float32(255)
     normalised = (pixels - np.asarray(how.mean, np.float32)) / np.asarray(how.std, np.float32)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1))
 
 
-def _resize_shorter(image: Image.Image, size: int, filter_: Image.Resampling) -> Image.Image:
-    """The shorter side becomes ``size``, the longer follows, rounded down as torchvision does."""
-    width, height = image.size
-    if width <= height:
-        return image.resize((size, int(size * height / width)), filter_)
-    return image.resize((int(size * width / height), size), filter_)
+def _resized(image: Image.Image, how: Preprocessing) -> tuple[int, int]:
+    """Height and width before the crop, rounded as the library does that timm's transform calls.
+
+    torchvision rounds the longer side of a square input down, timm those of an oblong input to the nearest.
+    """
+    height, width = (int(side / how.crop_pct) for side in how.size)
+    if how.mode == "squash":
+        return height, width
+    if height == width:
+        shorter = min(image.size)
+        return int(height * image.height / shorter), int(width * image.width / shorter)
+    ratio = min(image.height / height, image.width / width)
+    return round(image.height / ratio), round(image.width / ratio)
 
 
 def _center_crop(image: Image.Image, height: int, width: int) -> Image.Image:
-    """The middle ``height`` x ``width``; what lies outside of a smaller image is black."""
+    """The middle ``height`` x ``width``."""
     left = round((image.width - width) / 2)
     top = round((image.height - height) / 2)
     return image.crop((left, top, left + width, top + height))

@@ -45,9 +45,9 @@ class TensorSpec:
 class Preprocessing:
     """How an RGB photograph becomes the model's input, with the names that timm and torchvision use.
 
-    ``mode`` is ``crop`` (the shorter side is resized to ``size / crop_pct``, then the centre is cut out) or
-    ``squash`` (both sides are resized to ``size``, the aspect ratio is given up). Pixels are scaled to 0..1,
-    then ``(x - mean) / std`` per channel; the layout is NCHW.
+    The image is resized to cover ``size / crop_pct`` (``mode`` ``crop``, which keeps the aspect ratio) or to just that
+    (``squash``, which gives it up), then the centre of ``size``, height and width, is cut out. Pixels are scaled to
+    0..1, then ``(x - mean) / std`` per channel; the layout is NCHW.
     """
 
     size: tuple[int, int]
