@@ -17,8 +17,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter.casting import FLOAT, MOVES
+from exporter.casting import FLOAT
 from exporter.errors import CheckFailed, UsageError
+from exporter.keeping import MOVES
 from exporter.shapes import infer
 
 NARROW = (TensorProto.FLOAT16, TensorProto.BFLOAT16)

@@ -8,7 +8,8 @@ from exporter.errors import UsageError
 
 def tensor(name, shape, kind="Half"):
     sizes = ",".join(map(str, shape))
-    return f"{{ Name: {name}, Dimensions: [{sizes}], Strides: [1], StrideOrder: [0], Datatype: {kind}, Format: (Linear) Row }}"
+    layout = f"Strides: [1], StrideOrder: [0], Datatype: {kind}, Format: (Linear) Row"
+    return f"{{ Name: {name}, Dimensions: [{sizes}], {layout} }}"
 
 
 def layer(name, kind, inputs=(), outputs=(), constants=(), nodes=()):
@@ -55,7 +56,10 @@ def test_a_size_that_is_free_in_the_profile_has_no_bytes():
 
 
 def test_what_launches_nothing_is_no_kernel():
-    event = "Name: m, LayerType: signal, Inputs: [], Constants: [], Outputs: [], TacticName: , StreamId: 0, EventId: 1, Metadata: "
+    event = (
+        "Name: m, LayerType: signal, Inputs: [], Constants: [], Outputs: [], TacticName: , StreamId: 0, EventId: 1, "
+    )
+    event += "Metadata: "
     assert [k.kind for k in layers.parse(log(event, COPY))] == ["copy"]
     assert [k.kind for k in layers.parse(log(HOST, layer("s", "signal"), layer("w", "wait"), COPY))] == ["copy"]
 
@@ -113,7 +117,8 @@ def test_the_engine_inspectors_json_gives_the_same_kernels():
         {"Name": "_gemm_mha_v2_myl0_9", "LayerType": "kgen", "Inputs": side(("q", (8, 49, 32), "FP16")),
          "Outputs": side(("o", (8, 49, 32), "BF16")), "TacticName": "t", "StreamId": 0,
          "Metadata": "[ONNX Layer: blocks.0.attn/MatMul_1][ONNX Layer: blocks.0.attn/Softmax_2]"},
-        {"Name": "c", "LayerType": "CaskConvolution", "Inputs": [{"Name": "x", "Dimensions": [1, 3], "Datatype": "Float"}],
+        {"Name": "c", "LayerType": "CaskConvolution",
+         "Inputs": [{"Name": "x", "Dimensions": [1, 3], "Datatype": "Float"}],
          "Outputs": side(("y", (1, 3), "Int8")), "Metadata": ""},
         {"Name": "s", "LayerType": "signal", "Inputs": [], "Outputs": []},
     ]  # fmt: skip

@@ -15,8 +15,8 @@ def make(*words, **environment):
 
 def test_make_alone_prints_the_targets_the_knobs_and_their_defaults():
     text = make().stdout
-    for word in ("engine", "parity", "kernels", "list", "test", "bench-pipeline", "MODEL", "PRECISION", "TARGET", "BATCH",
-                 "WEIGHTS", "IMAGE", "IO", "IMAGES", "OUT", "BACKEND", "sm80,sm86,sm89,sm120", "1:8:32"):  # fmt: skip
+    for word in ("engine", "parity", "kernels", "list", "test", "bench-pipeline", "MODEL", "PRECISION", "TARGET",
+                 "BATCH", "WEIGHTS", "IMAGE", "IO", "IMAGES", "OUT", "BACKEND", "sm80,sm86,sm89,sm120", "1:8:32"):  # fmt: skip
         assert word in text
 
 
@@ -26,7 +26,8 @@ def test_a_missing_model_is_exit_2_and_says_what_to_type():
 
 
 @pytest.mark.parametrize("knob, option", [
-    ("TARGET=sm80,sm86", '--target "$TARGET"'), ("BATCH=8", '--batch "$BATCH"'), ("WEIGHTS=my file.pt", '--weights "$WEIGHTS"'),
+    ("TARGET=sm80,sm86", '--target "$TARGET"'), ("BATCH=8", '--batch "$BATCH"'),
+    ("WEIGHTS=my file.pt", '--weights "$WEIGHTS"'),
     ("IMAGE=384", '--image "$IMAGE"'), ("IO=fp16", '--io "$IO"'), ("IMAGES=a", '--images "$IMAGES"'),
     ("OUT=b", '--out "$OUT"'), ("BACKEND=tensorrt-rtx", '--backend "$BACKEND"'), ("WITHOUT=x", '--without "$WITHOUT"'),
     ("ALLOW_UNFUSED=1", "--allow-unfused"), ("QUIET=1", "--quiet"), ("JSON=1", "--json"),

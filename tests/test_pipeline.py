@@ -58,8 +58,9 @@ def test_a_build_leaves_a_whole_bundle_that_passed(cache):
 def test_the_manifest_has_every_field_of_the_contract(cache):
     record = json.loads((build(cache).folder / "manifest.json").read_text())
     assert set(record) >= {
-        "schema", "model", "recipe_sha256", "precision", "weights", "inputs", "outputs", "preprocessing", "batch", "opset",
-        "rewrites", "onnx", "engine", "kernels", "parity", "calibration", "versions", "seconds", "peak_rss_bytes", "command",
+        "schema", "model", "recipe_sha256", "precision", "weights", "inputs", "outputs", "preprocessing", "batch",
+        "opset", "rewrites", "onnx", "engine", "kernels", "parity", "calibration", "versions", "seconds",
+        "peak_rss_bytes", "command",
     }  # fmt: skip
     assert set(record["weights"]) >= {"source", "sha256"}
     assert set(record["preprocessing"]) >= {"size", "interpolation", "mean", "std"}

@@ -10,7 +10,7 @@ from exporter.store import Entry
 
 NAME = "type"
 NEEDS = ("rewrite",)
-CODE = ("exporter.casting", "exporter.shapes", "exporter.onnxio")
+CODE = ("exporter.casting", "exporter.keeping", "exporter.shapes", "exporter.onnxio")
 FILE = "model.onnx"
 
 

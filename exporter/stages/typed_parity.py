@@ -9,7 +9,7 @@ from exporter.stages import fp32_parity, reference
 
 NAME = "typed_parity"
 NEEDS = ("fp32_parity", "type")
-CODE = ("exporter.numerics", "exporter.casting", "exporter.shapes", *fp32_parity.CODE)
+CODE = ("exporter.numerics", "exporter.casting", "exporter.keeping", "exporter.shapes", *fp32_parity.CODE)
 
 
 def parts(build: Build) -> dict:

@@ -88,7 +88,8 @@ def test_what_the_compiler_refuses_is_a_usage_error_with_its_reason(tmp_path):
 
 def test_the_reason_is_on_one_line_and_not_the_missing_gpu():
     said = ["ModelImporter.cpp:140: While parsing node number 0 [Add]:", "ModelImporter.cpp:142: --- Begin node ---\nx",
-            "[checkMacros.cpp::catchCudaError::250] no driver", "ModelImporter.cpp:151: ERROR: types\n differ"]  # fmt: skip
+            "[checkMacros.cpp::catchCudaError::250] no driver",
+            "ModelImporter.cpp:151: ERROR: types\n differ"]  # fmt: skip
     assert tensorrt.reason(said) == "While parsing node number 0 [Add]: | types differ"
 
 

@@ -1,0 +1,113 @@
+"""Which nodes of a narrow graph compute in FP32, and why.
+
+Sums and powers do where the precision says so; nodes with a constant that the type does not have; what carries
+such a constant's values on; and the elementwise steps between two nodes that stay, whose large intermediates would
+pass through the narrow type after all.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import ml_dtypes
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from exporter.types import Precision
+
+MOVES = frozenset(
+    "Reshape Transpose Squeeze Unsqueeze Flatten Identity Slice Split Concat Gather GatherND GatherElements Expand "
+    "Tile Pad DepthToSpace SpaceToDepth".split()
+)
+"""Operators that move values and change none: they take the type of what they move."""
+
+ELEMENTWISE = frozenset("Add Sub Mul Div Neg Abs Max Min Clip Where Relu".split())
+
+CARRY_LARGE = MOVES | ELEMENTWISE
+CARRY_SMALL = MOVES | {"Add", "Max", "Clip", "Where", "Sqrt"}
+"""Operators whose result is beyond the type where an operand is: a mask of -3.4e38, or a guard of 1e-12."""
+
+READERS = MOVES | ELEMENTWISE | {"Softmax", "LogSoftmax"}
+"""Operators that give another result where an operand became infinite or 0: Inf - Inf and 0 / 0 are NaN."""
+
+
+def kept(model: onnx.ModelProto, precision: Precision, types: dict[str, int]) -> dict[str, str]:
+    """The nodes of an FP32 graph, in topological order, that stay in FP32, by name, with the reason.
+
+    ``types`` are the element types of its tensors; nodes that no float enters or leaves stay what they are.
+    """
+    nodes = [n for n in model.graph.node if any(_is_float(name, types) for name in (*n.input, *n.output))]
+    found = {}
+    for node in nodes:
+        if node.op_type in precision.keep_fp32:
+            found[node.name] = f"{node.op_type} sums or powers in FP32"
+        elif node.op_type == "Mul" and len(set(node.input)) == 1 and precision.keep_fp32:
+            found[node.name] = "a square in FP32"
+    _keep_readers(nodes, _constants(model), precision.element_type, found)
+    _keep_between(nodes, types, found)
+    return found
+
+
+def _is_float(name: str, types: dict[str, int]) -> bool:
+    return types.get(name) == TensorProto.FLOAT
+
+
+def _constants(model: onnx.ModelProto) -> Iterator[tuple[str, np.ndarray]]:
+    """The float constants of a graph by name: initializers, and what nodes hold as an attribute."""
+    tensors = [(t.name, t) for t in model.graph.initializer]
+    tensors += [
+        (n.output[0], a.t) for n in model.graph.node for a in n.attribute if a.name == "value" and a.HasField("t")
+    ]
+    return ((name, numpy_helper.to_array(t)) for name, t in tensors if t.data_type == TensorProto.FLOAT)
+
+
+def _keep_readers(nodes: list, constants: Iterator, element_type: str, found: dict[str, str]) -> None:
+    """Keep every node with a constant that the type does not have, and what reads such values further on."""
+    large, small = {}, {}
+    for name, values in constants:
+        large |= {name: why} if (why := too_large(values, element_type)) else {}
+        small |= {name: why} if (why := too_small(values, element_type)) else {}
+    direct = large.keys() | small.keys()
+    for node in nodes:
+        for beyond, carriers in ((large, CARRY_LARGE), (small, CARRY_SMALL)):
+            read = [name for name in node.input if name in beyond]
+            if read and (node.op_type in READERS or direct & set(read)):
+                found.setdefault(node.name, beyond[read[0]])
+            if read and node.op_type in carriers:
+                beyond |= dict.fromkeys(node.output, beyond[read[0]])
+
+
+def too_large(values: np.ndarray, element_type: str) -> str | None:
+    """Why constants cannot be written in a type: a finite value beyond its range."""
+    largest, limit = np.abs(values[np.isfinite(values)]).max(initial=0), float(ml_dtypes.finfo(element_type).max)
+    return f"a constant of {largest:.3g}, {element_type} ends at {limit:.5g}" if largest > limit else None
+
+
+def too_small(values: np.ndarray, element_type: str) -> str | None:
+    """Why a guard cannot be written in a type: a scalar below its normal numbers. Inside a weight they are rounded."""
+    smallest = float(ml_dtypes.finfo(element_type).smallest_normal)
+    if values.size == 1 and 0 < (value := abs(values.item())) < smallest:
+        return f"a constant of {value:.3g}, {element_type} begins at {smallest:.2g}"
+    return None
+
+
+def _keep_between(nodes: list, types: dict[str, int], found: dict[str, str]) -> None:
+    """Keep elementwise steps on every path between two nodes that stay; moving values in between ends no path."""
+    producer = {name: node for node in nodes for name in node.output}
+    consumers = defaultdict(list)
+    for node in nodes:
+        for name in node.input:
+            consumers[name].append(node)
+    after = set(found)
+    for node in nodes:
+        sources = [producer[name] for name in node.input if name in producer and _is_float(name, types)]
+        if node.op_type in MOVES | ELEMENTWISE and sources and all(s.name in after for s in sources):
+            after.add(node.name)
+    before = set(found)
+    for node in reversed(nodes):
+        if node.name in after and any(user.name in before for name in node.output for user in consumers[name]):
+            before.add(node.name)
+            if node.op_type in ELEMENTWISE:
+                found.setdefault(node.name, "between two nodes in FP32")
