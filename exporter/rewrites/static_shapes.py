@@ -35,7 +35,7 @@ def _batch_free_values(graph: gs.Graph, inferred: list) -> int:
             seen = [found.values.get(tensor.name) for found in inferred]
             if seen[0] is None or any(v is None or not np.array_equal(v, seen[0]) for v in seen):
                 continue
-            node.inputs[index] = gs.Constant(f"{node.name}/{tensor.name}", np.ascontiguousarray(seen[0]))
+            node.inputs[index] = gs.Constant(f"{node.outputs[0].name}/{tensor.name}", np.ascontiguousarray(seen[0]))
             matches += 1
     return matches
 
@@ -51,7 +51,7 @@ def _reshape_targets(graph: gs.Graph, inferred: list) -> int:
         target = [sizes[0] if len(set(sizes)) == 1 else -1 for sizes in zip(*seen, strict=True)]
         if target.count(-1) > 1:
             continue
-        node.inputs[1] = gs.Constant(f"{node.name}/shape", np.array(target, dtype=np.int64))
+        node.inputs[1] = gs.Constant(f"{node.outputs[0].name}/shape", np.array(target, dtype=np.int64))
         node.attrs.pop("allowzero", None)
         matches += 1
     return matches
