@@ -30,8 +30,8 @@ EXACT = MOVES | {"Cast", "Relu", "Neg", "Abs", "Max", "Min", "MaxPool", "ReduceM
 MATRIX = {"MatMul": (0, 1), "Gemm": (0, 1), "Conv": (0, 1), "ConvTranspose": (0, 1)}
 """The operands that a tensor core multiplies."""
 
-SPLIT = 8193.0
-"""2**13 + 1: Veltkamp's constant that leaves 24 - 13 = 11 significant bits, which is TF32."""
+SPLIT = 2.0**42 + 1
+"""Veltkamp's constant that leaves 53 - 42 = 11 significant bits of a double, which is TF32; no FP32 overflows there."""
 
 
 def twin(model: onnx.ModelProto, tf32: bool = False) -> onnx.ModelProto:
@@ -53,7 +53,7 @@ def twin(model: onnx.ModelProto, tf32: bool = False) -> onnx.ModelProto:
     for node in model.graph.node:
         writer.node(node)
     made.graph.node.extend(writer.nodes)
-    used = {name for node in writer.nodes for name in node.input}
+    used = {name for node in writer.nodes for name in node.input} | {value.name for value in made.graph.output}
     made.graph.initializer.extend(t for name, t in writer.constants.items() if name in used)
     return made
 
@@ -140,15 +140,20 @@ class _Writer:
         if name in self.constants:
             self._constant(result, to_tf32(numpy_helper.to_array(self.constants[name])))
             return result
-        self._constant("tf32/split", np.array(SPLIT, np.float32))
-        for op, inputs, output in (
-            ("Mul", (name, "tf32/split"), "scaled"),
-            ("Sub", ("scaled", name), "low"),
-            ("Sub", ("scaled", "low"), None),
+        self._constant("tf32/split", np.array(SPLIT, np.float64))
+        wide, scaled, low, high, finite, infinite = (
+            f"{result}/{part}" for part in ("wide", "scaled", "low", "high", "finite", "infinite")
+        )
+        for op, inputs, output, attributes in (
+            ("Cast", [name], wide, {"to": TensorProto.DOUBLE}),
+            ("Mul", [wide, "tf32/split"], scaled, {}),
+            ("Sub", [scaled, wide], low, {}),
+            ("Sub", [scaled, low], high, {}),
+            ("Cast", [high], finite, {"to": FLOAT}),
+            ("IsInf", [name], infinite, {}),
+            ("Where", [infinite, name, finite], result, {}),
         ):
-            inputs = [f"{name}/{i}" if i in ("scaled", "low") else i for i in inputs]
-            made = f"{name}/{output}" if output else result
-            self.nodes.append(helper.make_node(op, inputs, [made], name=f"{name}/tf32_{output or 'high'}"))
+            self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
         return result
 
 

@@ -530,10 +530,13 @@ def test_to_tf32_is_rounding_to_nearest_even(bits):
 
 @pytest.fixture(scope="module")
 def veltkamp():
-    """x, rounded as the operand of a product with one."""
+    """x, rounded as the operand of a product; the product's sum would begin with +0 and hide the sign of -0."""
     model = graph("(float[batch, 1] x) => (float[batch, 1] y) { y = MatMul (x, one) }", one=np.ones((1, 1), np.float32))
-    made = session(numerics.twin(model, tf32=True))
-    return lambda values: made.run(["y"], {"x": values.reshape(-1, 1)})[0].ravel()
+    rounded = numerics.twin(model, tf32=True)
+    (product,) = (node for node in rounded.graph.node if node.op_type == "MatMul")
+    rounded.graph.output[0].name = product.input[0]
+    made = session(rounded)
+    return lambda values: made.run(None, {"x": values.reshape(-1, 1)})[0].ravel()
 
 
 @settings(max_examples=100, deadline=None)
@@ -584,7 +587,7 @@ def test_tf32_outputs_are_fp32():
         v=f32(8, 8, seed=1),
     )
     made = numerics.twin(model, tf32=True)
-    assert ops(made) == ["Mul", "Sub", "Sub", "MatMul", "MatMul", "Add"]
+    assert ops(made)[-3:] == ["MatMul", "MatMul", "Add"] and ops(made).count("Mul") == 1
     got = run(made, {"x": f32(3, 8)})["y"]
     assert (got != numerics.to_tf32(got)).any()
 
