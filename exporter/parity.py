@@ -99,20 +99,25 @@ class Rung:
 
     def as_dict(self) -> dict[str, Any]:
         worst = {
-            key: pick(o[key] for o in self.outputs.values())
-            for key, pick in (("max_abs", max), ("mean_abs", max), ("relative_max", max), ("cosine", min))
+            key: float(pick([o[key] for o in self.outputs.values()]))
+            for key, pick in (("max_abs", np.max), ("mean_abs", np.max), ("relative_max", np.max), ("cosine", np.min))
             if self.outputs
         }
         return {
             "status": self.status,
-            **worst,
-            **self.agreement,
+            **_as_json(worst),
+            **_as_json(self.agreement),
             "samples": self.samples,
             "batches": list(self.batches),
             "tolerance": vars(self.tolerance) if self.tolerance else None,
-            "outputs": self.outputs,
+            "outputs": {name: _as_json(errors) for name, errors in self.outputs.items()},
             "why": self.why,
         }
+
+
+def _as_json(numbers: Mapping[str, float]) -> dict[str, float | str]:
+    """NaN and infinities as the words that ``float`` reads: JSON has no numbers for them."""
+    return {key: value if np.isfinite(value) else str(value) for key, value in numbers.items()}
 
 
 def compare(recipe: Recipe, tolerance: Tolerance, reference: Outputs, values: Outputs) -> Rung:
@@ -152,6 +157,8 @@ def _incomparable(recipe: Recipe, reference: Outputs, values: Outputs) -> str:
         for name in names:
             if first[name].shape != second[name].shape:
                 return f"{name} has the shape {second[name].shape}, the reference {first[name].shape}"
+            if not first[name].ndim:
+                return f"{name} has no batch axis"
             if not first[name].size:
                 return f"{name} is empty"
     return ""

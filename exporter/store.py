@@ -65,7 +65,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 def write_json(path: Path, data: Any) -> None:
     """``data`` as indented JSON with a final newline, atomically."""
-    write_atomically(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def place(source: Path, target: Path) -> None:

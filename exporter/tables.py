@@ -87,19 +87,19 @@ def parity(manifest: dict) -> None:
                 name if i == 0 else "",
                 rung["status"] if i == 0 else "",
                 output,
-                f"{e['max_abs']:.2e}",
-                f"{e['mean_abs']:.2e}",
-                f"{e['relative_max']:.2e}",
+                f"{float(e['max_abs']):.2e}",
+                f"{float(e['mean_abs']):.2e}",
+                f"{float(e['relative_max']):.2e}",
                 f"{rung['tolerance']['relative_max']:.0e}",
-                f"{e['cosine']:.7f}",
-                f"{rung['top1_agreement']:.1%}",
+                f"{float(e['cosine']):.7f}",
+                f"{float(rung['top1_agreement']):.1%}",
                 str(rung["samples"]),
                 ",".join(map(str, rung["batches"])),
             )
     _print(table)
     for name, rung in manifest["parity"].items():
         if "box_iou" in rung:
-            print(f"{name}: matched boxes' IoU {rung['box_iou']:.5f} (worst {rung['box_iou_min']:.4f})")
+            print(f"{name}: matched boxes' IoU {float(rung['box_iou']):.5f} (worst {float(rung['box_iou_min']):.4f})")
 
 
 def kernels(report: dict) -> None:

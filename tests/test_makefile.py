@@ -16,7 +16,8 @@ def make(*words, **environment):
 def test_make_alone_prints_the_targets_the_knobs_and_their_defaults():
     text = make().stdout
     for word in ("engine", "parity", "kernels", "list", "test", "bench-pipeline", "MODEL", "PRECISION", "TARGET",
-                 "BATCH", "WEIGHTS", "IMAGE", "IO", "IMAGES", "OUT", "BACKEND", "sm80,sm86,sm89,sm120", "1:8:32"):  # fmt: skip
+                 "BATCH", "WEIGHTS", "IMAGE", "IO", "IMAGES", "OUT", "BACKEND", "sm80,sm86,sm89,sm120",
+                 "1:8:32"):  # fmt: skip
         assert word in text
 
 

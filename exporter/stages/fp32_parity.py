@@ -63,6 +63,6 @@ def answers(build: Build, stage: str, name: str) -> list[dict]:
 
 def summary(entry: Entry) -> str:
     return ", ".join(
-        f"{name} {rung['status']}" + (f" ({rung['max_abs']:.1e})" if "max_abs" in rung else "")
+        f"{name} {rung['status']}" + (f" ({float(rung['max_abs']):.1e})" if "max_abs" in rung else "")
         for name, rung in entry.meta["rungs"].items()
     )
