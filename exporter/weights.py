@@ -9,8 +9,8 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlparse
-from urllib.request import getproxies
+from urllib.parse import ParseResult, urlparse
+from urllib.request import getproxies, proxy_bypass
 
 from exporter.checkpoint import read, some, without_prefix
 from exporter.errors import UsageError
@@ -89,7 +89,7 @@ def _from_hub(recipe: Recipe) -> tuple[Path | None, str]:
     if HF_HUB_OFFLINE:
         return None, "HF_HUB_OFFLINE is set and the weights are not in the hub's cache"
     host = urlparse(ENDPOINT)
-    if not getproxies():
+    if not _behind_a_proxy(host):
         try:  # the hub's client retries for minutes; one connection tells whether that has a point
             port = host.port or (80 if host.scheme == "http" else 443)
             socket.create_connection((host.hostname, port), REACH_SECONDS).close()
@@ -99,6 +99,11 @@ def _from_hub(recipe: Recipe) -> tuple[Path | None, str]:
         return Path(hf_hub_download(recipe.hub, HUB_FILE)), ""
     except Exception as error:
         return None, f"{ENDPOINT}/{recipe.hub}: {next(iter(str(error).splitlines()), type(error).__name__)}"
+
+
+def _behind_a_proxy(host: ParseResult) -> bool:
+    """Whether the environment sends requests to this host through a proxy."""
+    return bool(getproxies().keys() & {host.scheme, "all"}) and not proxy_bypass(host.hostname)
 
 
 def count_classes(recipe: Recipe, weights: Weights) -> int:
