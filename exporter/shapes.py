@@ -8,6 +8,7 @@ node whose inputs are known is run with ONNX's reference implementation.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import onnx
@@ -44,8 +45,8 @@ def infer(model: onnx.ModelProto, batch: int | None = None) -> Inferred:
         values[tensor.name] = numpy_helper.to_array(tensor)
     opsets = {o.domain: o.version for o in shell.opset_import}
     for node in shell.graph.node:
-        if not _evaluate(node, types, values, opsets):
-            _infer_node(node, types, values, shell)
+        _infer_node(node, types, values, shell)
+        _evaluate(node, types, values, opsets)
     return Inferred(
         {name: kind.tensor_type.elem_type for name, kind in types.items()},
         {name: _shape(kind) for name, kind in types.items()},
@@ -59,12 +60,12 @@ def _shape(kind: onnx.TypeProto) -> tuple[int, ...] | None:
     return tuple(d.dim_value if d.HasField("dim_value") else -1 for d in kind.tensor_type.shape.dim)
 
 
-def _evaluate(node: onnx.NodeProto, types: dict, values: dict, opsets: dict[str, int]) -> bool:
-    """Compute a node whose integer inputs are known by value; False where it is not such a node."""
+def _evaluate(node: onnx.NodeProto, types: dict, values: dict, opsets: dict[str, int]) -> None:
+    """Compute a node whose integer inputs are known by value, unless its result is known to be large."""
     if node.op_type == "Shape":
         shape = _shape(types[node.input[0]]) if node.input[0] in types else None
         if shape is None or -1 in shape:
-            return False
+            return
         bounds = {a.name: a.i for a in node.attribute}
         result = [np.array(shape[bounds.get("start", 0) : bounds.get("end", len(shape))], dtype=np.int64)]
     else:
@@ -72,19 +73,20 @@ def _evaluate(node: onnx.NodeProto, types: dict, values: dict, opsets: dict[str,
         if (node.op_type != "Constant" and not inputs) or not all(
             name in values and values[name].size <= SMALL for name in inputs
         ):
-            return False
+            return
         if inputs and not any(np.issubdtype(values[name].dtype, np.integer) for name in inputs):
-            return False
+            return
+        if any(prod(_shape(types[name]) or ()) > SMALL for name in node.output if name):
+            return
         try:
             result = ReferenceEvaluator(node, opsets=opsets).run(None, {name: values[name] for name in inputs})
         except Exception:  # an operator that the reference does not have: its shape is inferred, not its value
-            return False
+            return
     for name, value in zip(node.output, result, strict=True):
         array = np.asarray(value)
         if array.size <= SMALL:
             values[name] = array
         types[name] = helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
-    return True
 
 
 def _infer_node(node: onnx.NodeProto, types: dict, values: dict, shell: onnx.ModelProto) -> None:
