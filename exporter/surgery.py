@@ -43,3 +43,15 @@ def bypass(graph: gs.Graph, node: gs.Node) -> None:
     for consumer in list(result.outputs):
         consumer.inputs = [source if t is result else t for t in consumer.inputs]
     node.outputs.clear()
+
+
+def join_reshapes(graph: gs.Graph) -> int:
+    """A Reshape of a Reshape reads the first one's input, unless its target copies an axis; returns how many."""
+    joined = 0
+    for node in graph.nodes:
+        if node.op != "Reshape" or constant(node.inputs[1]) is None or (constant(node.inputs[1]) == 0).any():
+            continue
+        while node.inputs[0].inputs and node.inputs[0].inputs[0].op == "Reshape":
+            node.inputs[0] = node.inputs[0].inputs[0].inputs[0]
+            joined += 1
+    return joined

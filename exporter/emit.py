@@ -1,0 +1,62 @@
+"""Writes new nodes into a graph: named by the block that they belong to, so that blame and kernels stay readable."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from exporter.naming import path_of
+
+
+class Emitter:
+    """Appends nodes to ``graph`` under the module path of ``like``, a node that they replace or serve."""
+
+    def __init__(self, graph: gs.Graph, like: gs.Node):
+        self.graph = graph
+        self.path = path_of(like.name)
+
+    def op(self, op: str, *inputs, outputs: int = 1, **attrs):
+        """The output of a new node, or the list of them; numpy arrays among the inputs become constants."""
+        name = unique(self.graph, f"{self.path}/{op}")
+        tensors = [
+            gs.Constant(f"{name}/{i}", np.ascontiguousarray(t)) if isinstance(t, np.ndarray) else t
+            for i, t in enumerate(inputs)
+        ]
+        kind = next((t.dtype for t in tensors if not isinstance(t, gs.Constant)), None)
+        made = [gs.Variable(f"{name}:{i}", dtype=kind) for i in range(outputs)]
+        self.graph.nodes.append(gs.Node(op, name, attrs, tensors, made))
+        return made[0] if outputs == 1 else made
+
+    def reshape(self, tensor, *shape: int):
+        return self.op("Reshape", tensor, np.array(shape, np.int64))
+
+    def transpose(self, tensor, *perm: int):
+        return self.op("Transpose", tensor, perm=list(perm))
+
+
+def unique(graph: gs.Graph, name: str) -> str:
+    """``name`` with a number that no node of the graph has."""
+    counter = graph.__dict__.setdefault("_emitted", itertools.count())
+    taken = graph.__dict__.setdefault("_taken", {node.name for node in graph.nodes})
+    while (made := f"{name}_r{next(counter)}") in taken:
+        pass
+    taken.add(made)
+    return made
+
+
+def replace(graph: gs.Graph, old: gs.Tensor, new: gs.Tensor) -> None:
+    """Every reader of ``old`` reads ``new``; a graph output keeps its name."""
+    if any(old is t for t in graph.outputs):
+        for producer in list(old.inputs):
+            producer.outputs = [
+                gs.Variable(f"{old.name}/before", old.dtype) if t is old else t for t in producer.outputs
+            ]
+        for node in list(new.outputs):
+            node.inputs = [old if t is new else t for t in node.inputs]
+        for node in list(new.inputs):
+            node.outputs = [old if t is new else t for t in node.outputs]
+        return
+    for node in list(old.outputs):
+        node.inputs = [new if t is old else t for t in node.inputs]

@@ -1,0 +1,65 @@
+"""Linear layers in a graph, however they are written: MatMul, MatMul and Add, Gemm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from exporter.surgery import constant
+
+
+@dataclass(frozen=True)
+class Linear:
+    """``output = input @ weight + bias`` with ``weight`` (in, out) and ``bias`` (out,) or None."""
+
+    input: gs.Tensor
+    weight: np.ndarray
+    bias: np.ndarray | None
+    node: gs.Node
+    """The node that multiplies."""
+    output: gs.Tensor
+
+    def columns(self, chosen: np.ndarray, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray | None]:
+        """(weight, bias) of the outputs ``chosen``, multiplied by ``scale``."""
+        number = np.float32(scale)
+        return self.weight[:, chosen] * number, None if self.bias is None else self.bias[chosen] * number
+
+
+def of(tensor: gs.Tensor) -> Linear | None:
+    """The linear layer whose result ``tensor`` is."""
+    node = tensor.inputs[0] if tensor.inputs else None
+    if node is None:
+        return None
+    if node.op == "Add":
+        for i in (0, 1):
+            bias, made = constant(node.inputs[i]), node.inputs[1 - i]
+            if bias is None or not made.inputs or made.inputs[0].op != "MatMul":
+                continue
+            found = _product(made)
+            if found is not None and bias.size == bias.shape[-1] == found.weight.shape[1] and len(made.outputs) == 1:
+                return Linear(found.input, found.weight, bias.reshape(-1), found.node, tensor)
+        return None
+    return _product(tensor) if node.op == "MatMul" else _gemm(tensor) if node.op == "Gemm" else None
+
+
+def _product(tensor: gs.Tensor) -> Linear | None:
+    node = tensor.inputs[0]
+    weight = constant(node.inputs[1])
+    if weight is None or weight.ndim != 2 or constant(node.inputs[0]) is not None:
+        return None
+    return Linear(node.inputs[0], weight, None, node, tensor)
+
+
+def _gemm(tensor: gs.Tensor) -> Linear | None:
+    node = tensor.inputs[0]
+    weight = constant(node.inputs[1])
+    bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    plain = node.attrs.get("alpha", 1.0) == 1.0 and node.attrs.get("beta", 1.0) == 1.0 and not node.attrs.get("transA")
+    if weight is None or not plain or (len(node.inputs) > 2 and (bias is None or bias.size != bias.shape[-1])):
+        return None
+    weight = weight.T if node.attrs.get("transB") else weight
+    if bias is not None and bias.size != weight.shape[1]:
+        bias = np.broadcast_to(bias.reshape(-1), weight.shape[1:])
+    return Linear(node.inputs[0], weight, None if bias is None else bias.reshape(-1), node, tensor)
