@@ -1,7 +1,7 @@
 """DETR: a ResNet-50, an encoder and a decoder with 100 object queries; no anchors, no NMS (Carion 2020).
 
 The module is transformers' ``DetrForObjectDetection`` with timm's ResNet-50 and frozen batch norms. Images are
-squashed to a fixed square, so there is no pixel mask: the mask of an unpadded image is all ones and folds away.
+squashed to a fixed square and never padded, so attention needs no pixel mask: transformers' own, of ones, is left out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,16 @@ def build(spec: ModuleSpec):
             found = super().forward(pixel_values=pixels, return_dict=True)
             return found.logits, found.pred_boxes
 
-    return Detr(DetrConfig(num_labels=spec.classes)).eval()
+    module = Detr(DetrConfig(num_labels=spec.classes)).eval()
+    for name, part in module.named_modules():
+        if name.endswith("_attn"):
+            part.register_forward_pre_hook(_without_mask, with_kwargs=True)
+    return module
+
+
+def _without_mask(module, positional: tuple, named: dict) -> tuple[tuple, dict]:
+    """A forward hook that takes the mask away from an attention."""
+    return positional, named | {"attention_mask": None}
 
 
 def adapt(state_dict: dict, module) -> dict:
@@ -67,7 +76,7 @@ RECIPES = (
         batch=Batch(1, 2, 8),
         head=("class_labels_classifier.weight",),
         head_extra=1,
-        rewrites=cleanups(185, 2, 10),
+        rewrites=cleanups(184, 2, 19),
         attention_blocks=18,
         fused_attention={"fp16": 18, "bf16": 18},
     ),
