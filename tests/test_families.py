@@ -3,19 +3,30 @@
 The other sizes of a family differ in depth and width only; ``vit_ti`` is built by the tests of the command line.
 """
 
+import shutil
+
 import pytest
 from safetensors.torch import save_file
 from test_pipeline import build
 
-from exporter import registry, weights
+from exporter import registry, samples, weights
 from exporter.types import Batch, ModuleSpec
 
 
-def test_swin_t_fine_tuned_for_37_classes(tmp_path):
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A folder of one photograph: with the noise three samples, which the tests of the pipeline have more of."""
+    folder = tmp_path_factory.mktemp("images")
+    shutil.copy(samples.shipped()[0], folder)
+    return folder
+
+
+def test_swin_t_fine_tuned_for_37_classes(images, tmp_path):
     recipe = registry.recipe("swin_t")
     module = weights.module(recipe, weights.locate(recipe, "random"), ModuleSpec((224, 224), 37))
     save_file(module.state_dict(), tmp_path / "pets.safetensors")
-    made = build(tmp_path / "out", recipe, batch=Batch(1, 4, 9), weights=str(tmp_path / "pets.safetensors"))
+    checkpoint = str(tmp_path / "pets.safetensors")
+    made = build(tmp_path / "out", recipe, batch=Batch(1, 4, 9), weights=checkpoint, images=images)
     assert made.failures == ()
     assert made.manifest["outputs"][0]["shape"] == ["batch", 37]
     assert made.manifest["kernels"]["sm80"]["fused_attention"] == 12
@@ -25,8 +36,8 @@ def test_swin_t_fine_tuned_for_37_classes(tmp_path):
 @pytest.mark.parametrize(
     "name, precision, batch", [("mixer_s", "bf16", Batch(1, 2, 5)), ("detr_r50", "fp16", Batch(1, 1, 3))]
 )
-def test_the_other_families(name, precision, batch, tmp_path):
-    made = build(tmp_path, registry.recipe(name), precision, batch=batch)
+def test_the_other_families(name, precision, batch, images, tmp_path):
+    made = build(tmp_path, registry.recipe(name), precision, batch=batch, images=images)
     assert made.failures == ()
     blocks = made.manifest["kernels"]["sm80"]["fused_attention"]
     assert blocks == registry.recipe(name).attention_blocks
@@ -35,7 +46,7 @@ def test_the_other_families(name, precision, batch, tmp_path):
         assert rung["box_iou"] > 0.99 and set(rung["outputs"]) == {"logits", "boxes"}
 
 
-def test_swin_t_at_another_image_size(tmp_path):
+def test_swin_t_at_another_image_size(images, tmp_path):
     recipe = registry.recipe("swin_t").at((256, 320))
-    made = build(tmp_path, recipe, native_image=False, batch=Batch(1, 1, 3))
+    made = build(tmp_path, recipe, native_image=False, batch=Batch(1, 1, 3), images=images)
     assert made.failures == () and made.manifest["inputs"][0]["shape"][2:] == [256, 320]
