@@ -147,12 +147,13 @@ def test_a_mistake_leaves_the_bundle_that_is_there_untouched(out):
     assert {p: p.stat().st_mtime_ns for p in (out / "vit_ti").rglob("*")} == before
 
 
-def test_a_failed_check_is_exit_1_and_says_which(tmp_path):
+def test_a_failed_check_is_exit_1_and_says_which(out):
     code = (
         "import sys; from exporter import registry, cli; r = registry.recipe('vit_ti'); "
         "object.__setattr__(r, 'fused_attention', {'fp32': 12}); sys.exit(cli.main(sys.argv[1:]))"
     )
-    words = ["engine", "vit_ti", "--target", "sm80", "--out", str(tmp_path), "--batch", "1", "--precision", "fp32"]
+    words = ["engine", "vit_ti", "--target", "sm80", "--out", str(out), "--batch", "1", "--weights", "random"]
+    words += ["--precision", "fp32"]
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout.startswith("FAILED")
     assert "0 fused; not blocks.0" in done.stderr and "ALLOW_UNFUSED=1" in done.stderr

@@ -24,6 +24,14 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("out")
 
 
+@pytest.fixture
+def warm(cache, tmp_path):
+    """A folder of its own in which every stage of the plain build is cached and nothing is published."""
+    build(cache)
+    shutil.copytree(cache / ".cache", tmp_path / ".cache")
+    return tmp_path
+
+
 def request(out, recipe=VIT, precision="fp16", **fields):
     fields = {"batch": recipe.batch, "targets": ("sm80",), "backend": "tensorrt-rtx", "weights": "random",
               "io": "fp32", "command": "test"} | fields  # fmt: skip
@@ -129,6 +137,13 @@ def test_windowed_attention_passes_too(cache):
     assert made.failures == () and made.manifest["kernels"]["sm80"]["fused_attention"] == 4
 
 
+def test_another_image_size_whose_windows_are_padded(cache):
+    recipe = replace(SWIN.at((128, 160)), rewrites=cleanups(1, 1, 1))  # at another size a count only must not be zero
+    made = build(cache, recipe, native_image=False, batch=Batch(1, 1, 3))
+    assert made.failures == () and made.manifest["inputs"][0]["shape"][2:] == [128, 160]
+    assert made.manifest["kernels"]["sm80"]["fused_attention"] == 4
+
+
 def test_a_static_batch(cache):
     made = build(cache, batch=Batch(2, 2, 2))
     assert made.failures == ()
@@ -162,23 +177,23 @@ def test_a_checkpoint_with_37_classes(tmp_path):
         np.testing.assert_allclose(session.run(None, {"pixels": pixels.numpy()})[0], module(pixels), atol=1e-5)
 
 
-def test_a_fallen_parity_exits_through_a_failed_bundle_and_keeps_the_last_good_one(tmp_path):
-    good = build(tmp_path)
+def test_a_fallen_parity_exits_through_a_failed_bundle_and_keeps_the_last_good_one(warm):
+    good = build(warm)
     tight = VIT.tolerances | {"fp16": Tolerance(1e-9, 1.0)}
-    made = build(tmp_path, replace(VIT, tolerances=tight))
+    made = build(warm, replace(VIT, tolerances=tight))
     assert made.folder.name == "fp16.failed" and made.manifest["status"] == "failed"
     assert {type(f) for f in made.failures} == {CheckFailed}
     assert "logits at batch" in str(made.failures[0])
     assert json.loads((good.folder / "manifest.json").read_text())["status"] == "passed"
-    assert build(tmp_path).reused
-    build(tmp_path, precision="bf16")
+    assert build(warm).reused
+    build(warm, precision="bf16")
 
 
-def test_a_passing_build_removes_the_failed_bundle(tmp_path):
-    build(tmp_path, replace(VIT, tolerances=VIT.tolerances | {"fp16": Tolerance(1e-9, 1.0)}))
-    assert (tmp_path / "tiny_vit" / "fp16.failed").is_dir()
-    build(tmp_path)
-    assert not (tmp_path / "tiny_vit" / "fp16.failed").exists()
+def test_a_passing_build_removes_the_failed_bundle(warm):
+    build(warm, replace(VIT, tolerances=VIT.tolerances | {"fp16": Tolerance(1e-9, 1.0)}))
+    assert (warm / "tiny_vit" / "fp16.failed").is_dir()
+    build(warm)
+    assert not (warm / "tiny_vit" / "fp16.failed").exists()
 
 
 def test_less_fusion_than_promised_fails_and_can_be_allowed(cache):
@@ -190,11 +205,11 @@ def test_less_fusion_than_promised_fails_and_can_be_allowed(cache):
     assert made.failures == () and made.manifest["unfused_allowed"]
 
 
-def test_a_rewrite_that_matches_less_often_than_due_stops_the_build(tmp_path):
+def test_a_rewrite_that_matches_less_often_than_due_stops_the_build(warm):
     with pytest.raises(CheckFailed, match="static_shapes") as caught:
-        build(tmp_path, replace(VIT, rewrites=cleanups(18, 0, 2)))
+        build(warm, replace(VIT, rewrites=cleanups(18, 0, 2)))
     assert caught.value.model == "tiny_vit" and "17" in caught.value.found
-    assert not (tmp_path / "tiny_vit").exists()
+    assert not (warm / "tiny_vit").exists()
 
 
 def test_a_rewrite_can_be_left_out_and_the_manifest_says_so(cache):
@@ -245,29 +260,30 @@ def test_a_folder_without_pictures_is_refused_before_torch_works(content, says, 
         build(tmp_path / "out", images=folder)
 
 
-def test_a_damaged_cache_entry_is_rebuilt_and_reported(tmp_path, capsys):
-    made = build(tmp_path)
-    engine = next((tmp_path / ".cache" / "compile").glob("*/model.engine"))
+def test_a_damaged_cache_entry_is_rebuilt_and_reported(warm, capsys):
+    made = build(warm)
+    engine = warm / ".cache" / "compile" / made.manifest["stages"]["compile"] / "model.engine"
     os.remove(engine)
     engine.write_bytes(b"vtrt")
-    again = build(tmp_path)
+    again = build(warm)
     assert "built again" in capsys.readouterr().err
     assert again.built == ("compile",) and again.manifest["engine"]["sha256"] == made.manifest["engine"]["sha256"]
 
 
-def test_an_interrupt_leaves_the_last_good_bundle_and_no_half_files(tmp_path, monkeypatch):
-    good = build(tmp_path)
+def test_an_interrupt_leaves_the_last_good_bundle_and_no_half_files(warm, monkeypatch):
+    good = build(warm)
     before = (good.folder / "manifest.json").read_bytes()
     monkeypatch.setattr(fp32_parity, "run", lambda build, folder: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        build(tmp_path, batch=Batch(1, 2, 4))
+        build(warm, batch=Batch(1, 2, 4))
     assert (good.folder / "manifest.json").read_bytes() == before
-    assert not list(tmp_path.rglob("*.tmp")) and not list((tmp_path / ".cache" / "tmp").iterdir())
+    assert not list(warm.rglob("*.tmp")) and not list((warm / ".cache" / "tmp").iterdir())
 
 
-def test_two_clean_builds_are_equal_bytes(tmp_path):
+def test_two_clean_builds_are_equal_bytes(cache, tmp_path):
     names = ("model.onnx", "model.engine", "kernels.json", "../raw.onnx", "../model.fp32.onnx")
-    first, second = (build(tmp_path / name) for name in "ab")
+    first, second = build(cache), build(tmp_path)
+    assert len(second.built) == 9
     for name in names:
         assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes(), name
 
@@ -291,10 +307,10 @@ def test_weights_over_the_single_file_limit_go_beside_the_model(tmp_path, monkey
     onnx.checker.check_model(str(made.folder / "model.onnx"), full_check=True)
 
 
-def test_the_bundle_of_a_copying_file_system_is_recognised(tmp_path, monkeypatch):
+def test_the_bundle_of_a_copying_file_system_is_recognised(warm, monkeypatch):
     def copy(source, target):
         shutil.copyfile(source, target)
 
     monkeypatch.setattr(bundle, "place", copy)
-    build(tmp_path)
-    assert build(tmp_path).reused
+    build(warm)
+    assert build(warm).reused
