@@ -1,6 +1,7 @@
-"""Tiny ONNX graphs for the tests: written as text, run in ONNX Runtime, put through one rewrite."""
+"""Tiny ONNX graphs for the tests: written as text, run in ONNX Runtime, put through one rewrite or typed."""
 
 import importlib
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -8,8 +9,10 @@ import onnx_graphsurgeon as gs
 import onnxruntime as ort
 from onnx import helper, numpy_helper, parser
 
-from exporter import onnxio
+from exporter import casting, numerics, onnxio, registry
 from exporter.shapes import infer
+
+NARROW = {"fp16": "FLOAT16", "bf16": "BFLOAT16"}
 
 BATCHES = (1, 3, 8)
 """Batches at which a graph is run: the two that the tool itself tries, and one that it does not."""
@@ -97,6 +100,34 @@ def rewritten(name: str, model: onnx.ModelProto, matches: int, batches=BATCHES) 
     assert found == matches, f"{found} matches, {matches} are due"
     assert_same(model, after, batches)
     return after
+
+
+def cast(model, precision="fp16", io="fp32", **fields):
+    """The typed graph, which has passed the checker: strongly typed, with node names of its own."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    typed = casting.cast(copy, replace(registry.precision(precision), **fields), io)
+    onnxio.check(typed.model)
+    names = [n.name for n in typed.model.graph.node]
+    assert len(set(names)) == len(names)
+    assert ops(typed.model).count("Cast") == ops(model).count("Cast") + typed.casts
+    return typed
+
+
+def twin(model, feeds, level="DISABLE_ALL", tf32=False) -> dict[str, np.ndarray]:
+    """Every output of the model's numerics twin, which has passed the checker."""
+    made = numerics.twin(model, tf32)
+    onnxio.check(made)
+    return run(made, feeds, level)
+
+
+def between(lines, **weights):
+    """x -> MatMul -> a -> the lines -> b -> MatMul -> y: what surrounds the lines is in the narrow type."""
+    return graph(
+        f"(float[batch, 4] x) => (float[batch, 4] y) {{ a = MatMul (x, w)\n {lines}\n y = MatMul (b, w) }}",
+        w=np.eye(4, dtype=np.float32),
+        **weights,
+    )
 
 
 def tiny_recipe(**fields):

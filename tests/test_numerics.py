@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from graphs import f32, feed, graph, i64, ops, run, types
+from graphs import f32, feed, graph, i64, ops, run, twin, types
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -32,12 +32,6 @@ def typed(text, kind, opset=22, **weights):
     model = graph(text.replace("KIND", kind), opset=opset, **weights)
     onnxio.check(model)
     return model
-
-
-def twin(model, feeds, level="DISABLE_ALL", tf32=False):
-    made = numerics.twin(model, tf32)
-    onnxio.check(made)
-    return run(made, feeds, level)
 
 
 def assert_bits(got, want):

@@ -250,3 +250,18 @@ def test_inferred_shapes_are_those_that_onnx_runtime_makes():
     model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in inner)
     for name, value in run(model, feed(model, 3)).items():
         assert found.shapes[name] == value.shape, name
+
+
+def test_a_large_result_of_small_operands_is_shaped_and_not_computed():
+    """A mask of one value for each pixel of a large batch would be gigabytes."""
+    model = graph(
+        """(float[batch, 4] x) => (int64[batch, m, n] y) {
+            b = Shape <end = 1> (x)
+            target = Concat <axis = 0> (b, side, side)
+            y = Expand (one, target)
+        }""",
+        side=i64(100_000),
+        one=i64(1),
+    )
+    found = infer(model, 4099)
+    assert found.shapes["y"] == (4099, 100_000, 100_000) and "y" not in found.values
