@@ -2,41 +2,53 @@
 
 The operands are followed back through every Reshape, Transpose, Slice, Split and Gather to the tensor that they are
 taken from, and the map says which rows are the tokens of which window and which columns are those of which head. The
-steps between the scores and the softmax are run on zeros, which leaves scale and bias.
+steps between the scores and the softmax are run on zeros, which leaves scale and bias (:mod:`exporter.scores`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from exporter.moves import MOVES, Maps, is_move, scalar_factor
+from exporter import scores
+from exporter.datafree import DataFree
+from exporter.errors import Refusal
+from exporter.moves import Map, Maps, is_move
+from exporter.orders import Order, recognised
 from exporter.surgery import Shapes, constant
+
+BATCHES = (1, 2)
 
 
 @dataclass(frozen=True)
 class Operand:
-    """Q, K or V: token ``n`` of window ``w`` in head ``h`` is ``source[..., rows[w, n], columns[h, :]]``.
+    """Q, K or V: token ``n`` of window ``w`` in head ``h`` is ``source[rows[w, n], columns[h, :]]``.
 
-    ``source`` has the batch outermost; ``rows`` (windows, tokens) count its rows within an image.
+    ``rows`` (windows, tokens) count an image's rows of ``source``, whose rows as a whole are in ``order``.
+    ``normalised`` is None, or the smallest length that a head's vector is divided by (cosine attention).
     """
 
     source: gs.Tensor
     rows: np.ndarray
     columns: np.ndarray
+    order: Order
+    normalised: float | None = None
 
     @property
     def in_order(self) -> bool:
-        """Whether the source's rows are the windows' tokens, window by window."""
-        return bool((self.rows.reshape(-1) == np.arange(self.rows.size)).all())
+        """Whether the source's rows are the windows' tokens, window by window, image by image."""
+        return self.order.positions == 1 and np.array_equal(self.rows.reshape(-1), np.arange(len(self.order.tokens)))
 
 
 @dataclass(frozen=True)
 class Attention:
-    """One attention. ``bias`` is None or (windows or 1, heads, queries, keys); ``result`` is the tensor that its
-    readers read, whose row ``i`` is token ``rows[i]``, counted window by window, and whose columns are the heads'."""
+    """One attention. ``scale`` has a number for each head; ``bias`` is None or (windows or 1, heads, queries, keys).
+
+    ``result`` is the tensor that its readers read: its rows are the windows' tokens in ``order``, its columns are
+    those of all heads; ``shape`` is its shape with -1 for the axis that grows with the batch.
+    """
 
     softmax: gs.Node
     values: gs.Node
@@ -44,11 +56,11 @@ class Attention:
     q: Operand
     k: Operand
     v: Operand
-    scale: float
+    scale: np.ndarray
     bias: np.ndarray | None
     result: gs.Tensor
-    rows: np.ndarray
-    width: tuple[int, ...]
+    order: Order
+    shape: tuple[int, ...]
 
     @property
     def windows(self) -> int:
@@ -64,130 +76,136 @@ class Attention:
         return self.q.rows.shape[1]
 
 
-class Refusal(Exception):
-    """Why something that looks like attention is left as it is."""
-
-
 def find(graph: gs.Graph, shapes: Shapes) -> tuple[list[Attention], dict[str, str]]:
-    """(the attentions of ``graph`` in order, why others were refused by the name of their Softmax)."""
-    maps = Maps(shapes)
+    """(the attentions of ``graph`` in order, why others were refused, by the name of their Softmax)."""
+    finder = _Finder(graph, shapes)
     found, refused = [], {}
     for node in graph.nodes:
         if node.op == "Softmax":
             try:
-                found.append(_recognise(graph, node, shapes, maps))
+                found.append(finder.attention(node))
             except Refusal as why:
                 refused[node.name] = str(why)
     return found, refused
 
 
-BATCHES = (1, 2)
+class _Finder:
+    def __init__(self, graph: gs.Graph, shapes: Shapes):
+        self.graph = graph
+        self.shapes = shapes
+        self.maps = Maps(shapes)
+        self.free = DataFree(graph, shapes)
 
-
-def _recognise(graph: gs.Graph, softmax: gs.Node, shapes: Shapes, maps: Maps) -> Attention:
-    shape = shapes(2).shapes.get(softmax.inputs[0].name)
-    if shape is None or softmax.attrs.get("axis", -1) not in (-1, len(shape) - 1):
-        raise Refusal("the softmax is not over the last axis")
-    readers = softmax.outputs[0].outputs
-    if len(readers) != 1 or readers[0].op != "MatMul" or readers[0].inputs[0] is not softmax.outputs[0]:
-        raise Refusal("its result is not multiplied with values")
-    values = readers[0]
-    chain, scores = _up_to_scores(softmax)
-    scale, bias = _affine(chain, scores, shapes)
-    one, two = [_operands(scores, values, maps, batch) for batch in BATCHES]
-    operands, factor = [], scale
-    for name, first, second in zip("qkv", one, two, strict=True):
-        operands.append(_layout(name, first, second, shapes))
-        factor *= first.factor if name != "v" else 1.0
-        if name == "v" and first.factor != 1.0:
+    def attention(self, softmax: gs.Node) -> Attention:
+        shape = self.shapes(2).shapes.get(softmax.inputs[0].name)
+        if shape is None or softmax.attrs.get("axis", -1) not in (-1, len(shape) - 1):
+            raise Refusal("the softmax is not over the last axis")
+        values = _reader(softmax.outputs[0])
+        steps = scores.steps(softmax.inputs[0], self.free, self.shapes)
+        operands = [self._operand(t, swap) for t, swap in _ends(steps.product, values)]
+        (q, groups, factor), (k, k_groups, k_factor), (v, v_groups, v_factor) = operands
+        if not (np.array_equal(groups, k_groups) and np.array_equal(groups, v_groups)):
+            raise Refusal("its keys and values are not split into the queries' windows and heads")
+        if not np.array_equal(k.rows, v.rows) or k.source is not v.source and k.rows.shape != v.rows.shape:
+            raise Refusal("keys and values are not of the same tokens")
+        if v_factor != 1.0 or v.normalised is not None:
             raise Refusal("its values are scaled")
-    (q, groups, tokens), (k, k_groups, keys), (v, v_groups, v_keys) = operands
-    if not (np.array_equal(groups, k_groups) and np.array_equal(groups, v_groups)):
-        raise Refusal("its keys and values are not split into the queries' windows and heads")
-    if keys != v_keys:
-        raise Refusal("keys and values are not of the same tokens")
-    result, rows, width = _result(graph, values, groups, tokens, v.columns.shape, maps, shapes)
-    return Attention(softmax, values, q, k, v, factor, _by_window(bias, groups, tokens, keys), result, rows, width)
+        scale = _by_head(steps.scale * factor * k_factor, groups)
+        bias = _by_window(steps.bias, groups, q.rows.shape[1], k.rows.shape[1])
+        result, order = self._result(values, groups, q.rows, v.columns)
+        first, second = (self.shapes(b).shapes[result.name] for b in BATCHES)
+        shape = tuple(a if a == b else -1 for a, b in zip(first, second, strict=True))
+        return Attention(softmax, values, q, k, v, scale, bias, result, order, shape)
+
+    def _operand(self, tensor: gs.Tensor, swap: bool) -> tuple[Operand, np.ndarray, float]:
+        """(operand, (window, head) of each group of its batch axes, the number it is multiplied by)."""
+        one, two = (self._map(tensor, batch, swap) for batch in BATCHES)
+        inner, eps = _normalised(one.source)
+        factor = one.factor
+        if inner is not None:
+            one, two = (_composed(m, self.maps.of(inner, b)) for m, b in zip((one, two), BATCHES, strict=True))
+        source = one.source
+        first, second = (self.shapes(b).shapes.get(source.name) for b in BATCHES)
+        free = [i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a != b]
+        if len(free) != 1 or free[0] == len(first) - 1:
+            raise Refusal(f"{source.name} has no batch axis")
+        width, count = first[-1], int(np.prod(first[:-1]))
+        order = Order(np.arange(count), int(np.prod(first[: free[0]], dtype=np.int64)))
+        tokens, features = two.places.shape[-2:]
+        places = two.places.reshape(-1, tokens, features)
+        names, columns = order.rows(2)[places // width], places % width
+        if (names != names[:, :, :1]).any() or (columns != columns[:, :1, :]).any():
+            raise Refusal(f"{source.name} is not taken apart by rows and columns")
+        half = len(places) // 2
+        apart = (names[:half, :, :, 0] == 0).all() and (names[half:, :, :, 0] == 1).all()
+        if not apart or not np.array_equal(names[:half, ..., 1], names[half:, ..., 1]):
+            raise Refusal(f"the images of a batch are not apart in {source.name}")
+        window, rows = _numbered(names[:half, :, 0, 1])
+        head, heads = _numbered(columns[:half, 0, :])
+        if half != len(rows) * len(heads):
+            raise Refusal(f"{source.name} does not give every head of every window")
+        return Operand(source, rows, heads, order, eps), np.stack([window, head], 1), factor
+
+    def _map(self, tensor: gs.Tensor, batch: int, swap: bool) -> Map:
+        found = self.maps.of(tensor, batch, factors=True)
+        if found is None or found.places.ndim < 3:
+            raise Refusal(f"{tensor.name} cannot be followed to one tensor")
+        return replace(found, places=found.places.swapaxes(-1, -2)) if swap else found
+
+    def _result(self, values: gs.Node, groups, rows: np.ndarray, columns: np.ndarray) -> tuple[gs.Tensor, Order]:
+        """The tensor in which the heads stand side by side again, and the order of its rows."""
+        (heads, features), tokens = columns.shape, rows.shape[1]
+        tensor, half = values.outputs[0], len(groups)
+        while (
+            len(tensor.outputs) == 1 and is_move(tensor.outputs[0]) and not any(tensor is t for t in self.graph.outputs)
+        ):
+            tensor = tensor.outputs[0].outputs[0]
+            found = self.maps.of(tensor, 2)
+            if found is None or found.source is not values.outputs[0]:
+                break
+            if found.places.shape[-1] != heads * features:
+                continue
+            group, inside = np.divmod(found.places.reshape(-1, heads, features), tokens * features)
+            image, group = np.divmod(group, half)
+            token = groups[group, 0] * tokens + inside // features
+            right = (groups[group, 1] == np.arange(heads)[:, None]) & (inside % features == np.arange(features))
+            names = np.stack([image, token], -1)
+            order = recognised(names[:, 0, 0], 2)
+            if right.all() and (names == names[:, :1, :1]).all() and order is not None:
+                return tensor, order
+        raise Refusal("its heads are not put side by side again")
 
 
-def _up_to_scores(softmax: gs.Node) -> tuple[list[gs.Node], gs.Node]:
-    """The nodes between the scores and the softmax, last first, and the MatMul that makes the scores."""
-    chain, tensor = [], softmax.inputs[0]
-    while True:
-        if not tensor.inputs:
-            raise Refusal("its scores are not a product of queries and keys")
-        node = tensor.inputs[0]
-        if node.op == "MatMul" and all(constant(t) is None for t in node.inputs):
-            return chain, node
-        data = [t for t in node.inputs if constant(t) is None]
-        known = (
-            node.op in ("Add", "Sub", "Mul", "Div")
-            and len(data) == 1
-            and data[0] is node.inputs[0 if node.op in ("Sub", "Div") else node.inputs.index(data[0])]
-        )
-        moved = node.op in ("Reshape", "Squeeze", "Unsqueeze") and is_move(node)
-        if not (known or moved) or len(tensor.outputs) != 1:
-            raise Refusal(f"{node.op} {node.name} on its scores depends on the input, or has other readers")
-        chain.append(node)
-        tensor = data[0]
+def _reader(weights: gs.Tensor) -> gs.Node:
+    """The MatMul that mixes the values by the softmax's result."""
+    if len(weights.outputs) != 1 or weights.outputs[0].op != "MatMul" or weights.outputs[0].inputs[0] is not weights:
+        raise Refusal("its result is not multiplied with values")
+    return weights.outputs[0]
 
 
-def _affine(chain: list[gs.Node], scores: gs.Node, shapes: Shapes) -> tuple[float, np.ndarray | None]:
-    """(scale, bias at a batch of two) of the steps on the scores: they are run on zeros, which leaves the bias."""
-    scale, added = 1.0, False
-    shape = shapes(2).shapes.get(scores.outputs[0].name)
-    if shape is None or -1 in shape:
-        raise Refusal("the shape of its scores is not known")
-    x = np.zeros(shape, np.float32)
-    for node in reversed(chain):
-        if node.op in MOVES:
-            before = x.shape[-2:]
-            x = MOVES[node.op](node, [x], 0)
-            if x.shape[-2:] != before:
-                raise Refusal(f"{node.op} {node.name} mixes the tokens of its scores")
-            continue
-        factor = scalar_factor(node)
-        if factor is not None:
-            scale *= factor[1]
-            x = x * np.float32(factor[1])
-            continue
-        if node.op in ("Mul", "Div"):
-            raise Refusal(f"{node.op} {node.name} scales its scores by more than one number")
-        other = next(constant(t) for t in node.inputs if constant(t) is not None)
-        x = x + other if node.op == "Add" else x - other
-        added = True
-    return scale, x if added else None
+def _ends(product: gs.Node, values: gs.Node):
+    """Q, K and V as they enter the products, and whether their last two axes are exchanged."""
+    return (product.inputs[0], False), (product.inputs[1], True), (values.inputs[1], False)
 
 
-def _operands(scores: gs.Node, values: gs.Node, maps: Maps, batch: int):
-    """The maps of Q, K (as keys by features) and V at ``batch``."""
-    found = [maps.of(t, batch, factors=True) for t in (scores.inputs[0], scores.inputs[1], values.inputs[1])]
-    if any(m is None or m.places.ndim < 3 for m in found):
-        raise Refusal("its queries, keys or values cannot be followed to one tensor each")
-    key = found[1]
-    found[1] = type(key)(key.source, key.places.swapaxes(-1, -2), key.factor)
-    return found
+def _normalised(tensor: gs.Tensor) -> tuple[gs.Tensor | None, float | None]:
+    """(x, eps) of ``tensor`` = x / max(length of x along its last axis, eps), else (None, None)."""
+    node = tensor.inputs[0] if tensor.inputs else None
+    if node is None or node.op != "Div" or not node.inputs[1].inputs:
+        return None, None
+    x, clip = node.inputs[0], node.inputs[1].inputs[0]
+    low = constant(clip.inputs[1]) if clip.op in ("Clip", "Max") and len(clip.inputs) > 1 else None
+    length = clip.inputs[0].inputs[0] if low is not None and low.size == 1 and clip.inputs[0].inputs else None
+    if length is None or length.op != "ReduceL2" or length.inputs[0] is not x or not length.attrs.get("keepdims", 1):
+        return None, None
+    axes = constant(length.inputs[1]) if len(length.inputs) > 1 else length.attrs.get("axes")
+    return (x, float(low.reshape(()))) if axes is not None and [int(a) for a in axes] == [-1] else (None, None)
 
 
-def _layout(name: str, one, two, shapes: Shapes):
-    """(operand, (windows, heads) number of each group, tokens) from its maps at one and at two images."""
-    if one.source is not two.source:
-        raise Refusal(f"its {name} comes from different tensors at different batches")
-    width = shapes(1).shapes[one.source.name][-1]
-    size = int(np.prod(shapes(1).shapes[one.source.name], dtype=np.int64))
-    tokens, features = one.places.shape[-2:]
-    first = one.places.reshape(-1, tokens, features)
-    both = two.places.reshape(-1, tokens, features)
-    if len(both) != 2 * len(first) or not np.array_equal(both, np.concatenate([first, first + size])):
-        raise Refusal(f"the images of a batch are not apart in its {name}")
-    rows, columns = first // width, first % width
-    if (rows != rows[:, :, :1]).any() or (columns != columns[:, :1, :]).any():
-        raise Refusal(f"its {name} is not made of rows and columns")
-    window, window_rows = _numbered(rows[:, :, 0])
-    head, head_columns = _numbered(columns[:, 0, :])
-    if len(first) != len(window_rows) * len(head_columns):
-        raise Refusal(f"its {name} is not every head of every window")
-    return Operand(one.source, window_rows, head_columns), np.stack([window, head], 1), tokens
+def _composed(outer: Map, inner: Map | None) -> Map:
+    if inner is None:
+        raise Refusal(f"{outer.source.name} cannot be followed to one tensor")
+    return Map(inner.source, inner.places.reshape(-1)[outer.places], outer.factor)
 
 
 def _numbered(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -197,42 +215,31 @@ def _numbered(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.argsort(order)[inverse.reshape(-1)], vectors[np.sort(first)]
 
 
-def _by_window(bias: np.ndarray | None, groups: np.ndarray, tokens: int, keys: int) -> np.ndarray | None:
-    """The bias as (windows or 1, heads, queries, keys)."""
-    if bias is None:
-        return None
-    windows, heads = groups.max(0) + 1
-    if bias.shape[-2:] != (tokens, keys) or bias.size != 2 * len(groups) * tokens * keys:
-        raise Refusal("its bias is not one number a window, head, query and key")
-    first, second = bias.reshape(2, len(groups), tokens, keys)
-    if not np.array_equal(first, second):
+def _groups(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Values of two images by group, which must be the same in both."""
+    both = values.reshape(2, len(groups), *values.shape[-2:])
+    if not np.array_equal(both[0], both[1]):
         raise Refusal("its bias is not the same for every image")
+    return both[0]
+
+
+def _by_head(scale: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """The scale of each head; it must be one number for a head's whole matrix."""
+    found = _groups(scale, groups)
+    made = np.empty(groups[:, 1].max() + 1, np.float32)
+    made[groups[:, 1]] = found[:, 0, 0]
+    if not np.array_equal(found, np.broadcast_to(made[groups[:, 1], None, None], found.shape)):
+        raise Refusal("its scores are scaled by more than one number a head")
+    return made
+
+
+def _by_window(bias: np.ndarray | None, groups: np.ndarray, tokens: int, keys: int) -> np.ndarray | None:
+    """The bias as (windows or 1, heads, queries, keys); None where it adds nothing."""
+    if bias is None or not bias.any():
+        return None
+    if bias.shape[-2:] != (tokens, keys):
+        raise Refusal("its bias is not one number a query and key")
+    windows, heads = groups.max(0) + 1
     made = np.empty((windows, heads, tokens, keys), np.float32)
-    made[groups[:, 0], groups[:, 1]] = first
+    made[groups[:, 0], groups[:, 1]] = _groups(bias, groups)
     return made[:1] if (made == made[:1]).all() else made
-
-
-def _result(graph, values: gs.Node, groups: np.ndarray, tokens: int, head: tuple[int, int], maps: Maps, shapes: Shapes):
-    """(the tensor that its readers read, its rows' tokens, its shape without the batch)."""
-    heads, features = head
-    tensor, seen = values.outputs[0], None
-    while len(tensor.outputs) == 1 and is_move(tensor.outputs[0]) and not any(tensor is t for t in graph.outputs):
-        tensor = tensor.outputs[0].outputs[0]
-        seen = maps.of(tensor, 1), maps.of(tensor, 2)
-        if None in seen or seen[0].source is not values.outputs[0]:
-            break
-        shape = seen[0].places.shape
-        if shape[-1] != heads * features:
-            continue
-        size = len(groups) * tokens * features
-        first = seen[0].places.reshape(-1, heads, features)
-        if not np.array_equal(seen[1].places.reshape(2, -1), np.stack([first.reshape(-1), first.reshape(-1) + size])):
-            continue
-        window, at = groups[first // (tokens * features), 0], first // features % tokens
-        here = window * tokens + at
-        right = (groups[first // (tokens * features), 1] == np.arange(heads)[:, None]) & (
-            first % features == np.arange(features)
-        )
-        if (here == here[:, :1, :1]).all() and right.all() and len(here) == len(np.unique(here[:, 0, 0])):
-            return tensor, here[:, 0, 0], shapes(2).shapes[tensor.name]
-    raise Refusal("its heads are not put side by side again")

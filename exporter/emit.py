@@ -21,7 +21,7 @@ class Emitter:
         """The output of a new node, or the list of them; numpy arrays among the inputs become constants."""
         name = unique(self.graph, f"{self.path}/{op}")
         tensors = [
-            gs.Constant(f"{name}/{i}", np.ascontiguousarray(t)) if isinstance(t, np.ndarray) else t
+            gs.Constant(f"{name}/{i}", np.array(t, order="C")) if isinstance(t, (np.ndarray, np.generic)) else t
             for i, t in enumerate(inputs)
         ]
         kind = next((t.dtype for t in tensors if not isinstance(t, gs.Constant)), None)

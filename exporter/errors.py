@@ -59,6 +59,10 @@ class CheckFailed(ExporterError):
     exit_code = 1
 
 
+class Refusal(Exception):
+    """Why a rewrite leaves something as it is that looks like its pattern; the manifest records it."""
+
+
 def nearest(word: str, choices, count: int = 3) -> str:
     """The ``count`` choices closest in spelling to ``word``, or all of them when there are few."""
     import difflib

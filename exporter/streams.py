@@ -144,6 +144,8 @@ class Streams:
         rows = places[:, ::width] // width if k and not odd else None
         if rows is None or (places.reshape(-1, k, width) != rows[:, :, None] * width + np.arange(width)).any():
             return
+        if rows.size != BATCH * len(source.order.tokens):
+            return  # rows that are dropped or repeated are not only moved
         names = source.order.rows(BATCH)[rows]
         if k > 1:
             self._joined(tensor, source, names)
@@ -159,8 +161,10 @@ class Streams:
         """Rows put side by side, as patch merging does: the first image's rows name the new tokens."""
         count, k = len(names) // BATCH, names.shape[1]
         members, order = names[:count, :, 1], Order(np.arange(count))
-        repeated = np.stack([np.broadcast_to(order.rows(BATCH)[:, :1], names.shape[:2]), np.tile(members, (BATCH, 1))], -1)
-        if not np.array_equal(names, repeated) or len(np.unique(members)) != members.size:
+        repeated = np.stack(
+            [np.broadcast_to(order.rows(BATCH)[:, :1], names.shape[:2]), np.tile(members, (BATCH, 1))], -1
+        )
+        if not np.array_equal(names, repeated) or len(np.unique(members)) != members.size:  # in one image, each once
             return
         value = Value(source.value.width * k, Stream(moved=True), None, (source.value,), members)
         value.stream.joined.append(value)

@@ -21,6 +21,7 @@ import onnx_graphsurgeon as gs
 
 from exporter import attention, forms
 from exporter.emit import Emitter, replace
+from exporter.errors import Refusal
 from exporter.surgery import Shapes, join_reshapes
 
 
@@ -31,8 +32,8 @@ def apply(graph: gs.Graph, shapes: Shapes, form: str = "windows", refused: dict 
     matches = 0
     for item in found:
         try:
-            made = forms.FORMS[form](Emitter(graph, item.values), item, shapes)
-        except attention.Refusal as reason:
+            made = forms.FORMS[form](Emitter(graph, item.values), item)
+        except Refusal as reason:
             why[item.softmax.name] = str(reason)
             continue
         replace(graph, item.result, made)

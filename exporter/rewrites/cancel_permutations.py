@@ -126,7 +126,10 @@ class _Writer:
             self.ready[value][order] = matrices[0]
             return
         rows = iter(matrices)
-        inputs = [t if _absent(t) else next(rows) if constant(t) is None else _as_row(value.node, t) for t in value.node.inputs]
+        inputs = [
+            t if _absent(t) else next(rows) if constant(t) is None else _as_row(value.node, t)
+            for t in value.node.inputs
+        ]
         attrs = dict(value.node.attrs)
         if value.node.op == "LayerNormalization":
             attrs["axis"] = -1
@@ -194,7 +197,11 @@ class _Writer:
         """A mean over all tokens, in whatever order they are."""
         order = self._orders(value)[0]
         count, positions = len(order.tokens), order.positions
-        shape, axes = ((-1, count, value.width), [1]) if positions == 1 else ((positions, -1, count // positions, value.width), [0, 2])
+        shape, axes = (
+            ((-1, count, value.width), [1])
+            if positions == 1
+            else ((positions, -1, count // positions, value.width), [0, 2])
+        )
         tensor = e.reshape(self.get(e, value, order), *shape)
         out = node.outputs[0]
         if len(node.inputs) > 1:

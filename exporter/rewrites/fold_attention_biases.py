@@ -47,21 +47,28 @@ def _drop(graph: gs.Graph, operand: attention.Operand) -> int:
 def _carry(graph: gs.Graph, found: attention.Attention) -> int:
     layer = _layer(found.v)
     reader = found.result.outputs[0] if len(found.result.outputs) == 1 else None
-    weight = constant(reader.inputs[1]) if reader is not None and reader.op == "MatMul" else None
-    if layer is None or weight is None or weight.ndim != 2 or reader.inputs[0] is not found.result:
+    after = _layer_of(reader, found.result) if layer is not None else None
+    if after is None:
         return 0
-    carried = (layer.bias[found.v.columns.reshape(-1)].astype(np.float64) @ weight).astype(np.float32)
-    after = reader.outputs[0]
-    adder = after.outputs[0] if len(after.outputs) == 1 else None
-    whole = linear.of(adder.outputs[0]) if adder is not None and adder.op == "Add" else None
-    if whole is not None and whole.node is reader:
-        index = next(i for i, t in enumerate(adder.inputs) if constant(t) is not None)
-        adder.inputs[index] = gs.Constant(f"{adder.name}/carried", whole.bias + carried)
-    else:
-        e = Emitter(graph, reader)
-        readers = list(after.outputs)
-        made = e.op("Add", after, carried)
+    carried = (layer.bias[found.v.columns.reshape(-1)].astype(np.float64) @ after.weight).astype(np.float32)
+    if after.bias is None:
+        readers = list(after.output.outputs)
+        made = Emitter(graph, reader).op("Add", after.output, carried)
         for node in readers:
-            node.inputs = [made if t is after else t for t in node.inputs]
+            node.inputs = [made if t is after.output else t for t in node.inputs]
+    else:
+        adder = after.output.inputs[0]
+        index = 2 if adder.op == "Gemm" else next(i for i, t in enumerate(adder.inputs) if constant(t) is not None)
+        adder.inputs[index] = gs.Constant(f"{adder.name}/carried", after.bias + carried)
     replace(graph, layer.output, layer.node.outputs[0])
     return 1
+
+
+def _layer_of(reader: gs.Node | None, tensor: gs.Tensor) -> linear.Linear | None:
+    """The linear layer, its bias included, that a node of it multiplies ``tensor`` for."""
+    if reader is None or reader.op not in ("MatMul", "Gemm"):
+        return None
+    made = reader.outputs[0]
+    after = made.outputs[0].outputs[0] if len(made.outputs) == 1 and made.outputs[0].op == "Add" else made
+    found = next((f for f in map(linear.of, (after, made)) if f is not None and f.node is reader), None)
+    return found if found is not None and found.input is tensor else None

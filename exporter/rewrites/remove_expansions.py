@@ -1,0 +1,47 @@
+"""Expand(x) + y -> x + y, where the operator broadcasts by itself.
+
+Before: an Expand to the other operand's shape, which exporters write for in-place and normalising operators; its
+shape is often computed from the batch. After: the elementwise operator alone.
+
+Matches: operands that are read before their Expand. Refused: an Expand that makes the result larger than the other
+operands do at any probed batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from exporter.surgery import PROBES, Shapes
+
+BROADCAST = frozenset("Add Sub Mul Div Pow Max Min Where Equal Less Greater And Or".split())
+
+
+def apply(graph: gs.Graph, shapes: Shapes) -> int:
+    """Rewrite in place; returns the number of operands that need no Expand."""
+    inferred = [shapes(batch).shapes for batch in PROBES]
+    matches = 0
+    for node in graph.nodes:
+        if node.op not in BROADCAST:
+            continue
+        for index, tensor in enumerate(node.inputs):
+            if not tensor.inputs or tensor.inputs[0].op != "Expand":
+                continue
+            inputs = [*node.inputs]
+            inputs[index] = tensor.inputs[0].inputs[0]
+            if all(_broadcast(known, inputs) == known.get(node.outputs[0].name) for known in inferred):
+                node.inputs[index] = inputs[index]
+                matches += 1
+    graph.cleanup().toposort()
+    return matches
+
+
+def _broadcast(known: dict, tensors: list[gs.Tensor]) -> tuple[int, ...] | None:
+    """The shape that operands broadcast to, or None where one is not known."""
+    found = [t.shape if isinstance(t, gs.Constant) else known.get(t.name) for t in tensors]
+    if any(shape is None or -1 in shape for shape in found):
+        return None
+    try:
+        return np.broadcast_shapes(*map(tuple, found))
+    except ValueError:
+        return None

@@ -1,0 +1,81 @@
+"""What happens to attention scores between the product and the softmax: they are scaled and something is added.
+
+The steps are run on whole arrays: all of them on zeros, which leaves the bias, and those that multiply on ones, which
+leaves the scale (the difference of two runs would round it to the bias's last digits). A bias that an exporter expands to the batch, or computes from the shapes alone, is a number like any other there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from exporter.datafree import DataFree
+from exporter.errors import Refusal
+from exporter.moves import MOVES, is_move
+from exporter.surgery import Shapes
+
+BATCH = 2
+ARITHMETIC = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}
+STEPS_WITH_ONE_DATA = frozenset(ARITHMETIC) | {"Reshape", "Squeeze", "Unsqueeze"}
+
+
+@dataclass(frozen=True)
+class Steps:
+    """``product`` is the MatMul of the scores; softmax sees ``scale * scores + bias``, at a batch of two.
+
+    ``scale`` and ``bias`` have the softmax's shape; ``bias`` is None where nothing is added.
+    """
+
+    product: gs.Node
+    scale: np.ndarray
+    bias: np.ndarray | None
+
+
+def steps(tensor: gs.Tensor, free: DataFree, shapes: Shapes) -> Steps:
+    """Follow the softmax's input up to the product; :class:`Refusal` says why that cannot be done."""
+    chain: list[tuple[gs.Node, int]] = []
+    while True:
+        node = tensor.inputs[0] if tensor.inputs else None
+        if node is None:
+            raise Refusal("its scores are not a product of queries and keys")
+        data = [i for i, t in enumerate(node.inputs) if not free.holds(t)]
+        if node.op == "MatMul" and len(data) == 2:
+            break
+        known = node.op in STEPS_WITH_ONE_DATA and len(data) == 1 and (node.op in ARITHMETIC or is_move(node))
+        if not known or (node.op == "Div" and data != [0]):
+            raise Refusal(f"{node.op} {node.name} on its scores depends on the input")
+        if len(tensor.outputs) != 1:
+            raise Refusal(f"the scores of {node.name} have other readers")
+        chain.append((node, data[0]))
+        tensor = node.inputs[data[0]]
+    shape = shapes(BATCH).shapes.get(tensor.name)
+    if shape is None or -1 in shape:
+        raise Refusal("the shape of its scores is not known")
+    added = any(node.op in ("Add", "Sub") for node, _ in chain)
+    bias = _run(chain, np.zeros(shape, np.float32), free) if added else None
+    factors = [(node, i) for node, i in chain if node.op not in ("Add", "Sub")]
+    minus = sum(node.op == "Sub" and i == 1 for node, i in chain) % 2
+    return Steps(node, _run(factors, np.full(shape, -1.0 if minus else 1.0, np.float32), free), bias)
+
+
+def _run(chain: list[tuple[gs.Node, int]], x: np.ndarray, free: DataFree) -> np.ndarray:
+    for node, index in reversed(chain):
+        if node.op in MOVES:
+            tokens = x.shape[-2:]
+            x = MOVES[node.op](node, [x], 0)
+            if x.shape[-2:] != tokens:
+                raise Refusal(f"{node.op} {node.name} mixes the tokens of its scores")
+            continue
+        other = free.value(node.inputs[1 - index], BATCH)
+        if other is None:
+            raise Refusal(f"what {node.op} {node.name} does to its scores cannot be computed")
+        operands = [x, other] if index == 0 else [other, x]
+        with np.errstate(all="ignore"):
+            x = ARITHMETIC[node.op](*operands).astype(np.float32)
+    if not np.isfinite(x).all():
+        raise Refusal(
+            "its scores get values that are not finite: what a softmax makes of a row of them is its own affair"
+        )
+    return x
