@@ -106,8 +106,8 @@ class _Finder:
         (q, groups, factor), (k, k_groups, k_factor), (v, v_groups, v_factor) = operands
         if not (np.array_equal(groups, k_groups) and np.array_equal(groups, v_groups)):
             raise Refusal("its keys and values are not split into the queries' windows and heads")
-        if not np.array_equal(k.rows, v.rows) or k.source is not v.source and k.rows.shape != v.rows.shape:
-            raise Refusal("keys and values are not of the same tokens")
+        if k.rows.shape != v.rows.shape:
+            raise Refusal("it has not as many keys as values")
         if v_factor != 1.0 or v.normalised is not None:
             raise Refusal("its values are scaled")
         scale = _by_head(steps.scale * factor * k_factor, groups)

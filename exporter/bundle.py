@@ -181,7 +181,7 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
     how = recipe.preprocessing
     rewrites = [
         {k: r[k] for k in ("name", "matches", "nodes_before", "nodes_after", "max_abs_error")}
-        for r in entries["rewrite"].meta["rewrites"]
+        for r in (*entries["rewrite"].meta["rewrites"], *typed.meta["rewrites"])
     ]
     onnx = typed.files["model.onnx"]
     return {
@@ -208,6 +208,8 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
         "batch": {"min": request.batch.min, "opt": request.batch.opt, "max": request.batch.max},
         "opset": typed.meta["opset"],
         "rewrites": rewrites,
+        "refused": _refused(entries),
+        "attention_form": typed.meta["form"],
         "without": list(request.without),
         "kept_fp32": typed.meta["kept_fp32"],
         "onnx": {
@@ -240,6 +242,12 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
         "peak_rss_bytes": peak_rss(build),
         "command": request.command,
     }
+
+
+def _refused(entries: dict[str, Entry]) -> dict[str, str]:
+    """What looked like a rewrite's pattern and was left as it is, by node, and why."""
+    reports = (*entries["rewrite"].meta["rewrites"], *entries["type"].meta["rewrites"])
+    return {node: f"{r['name']}: {why}" for r in reports for node, why in r["refused"].items()}
 
 
 def peak_rss(build: Build) -> int:

@@ -67,6 +67,7 @@ def _add_request(verb: argparse.ArgumentParser) -> None:
     add("--out", default="build", help="where bundles and the cache go (default: build)")
     add("--backend", default="tensorrt-rtx", help="tensorrt-rtx (default, no GPU needed) or tensorrt")
     add("--without", default="", help="rewrites to leave out, comma-separated")
+    add("--form", help="the form of attention (default: the tuned one)")
     add("--allow-unfused", action="store_true", help="let a build pass that the compiler fused less than promised")
     add("--quiet", action="store_true", help="no progress, only the verdict")
     add("--json", action="store_true", help="print the result as JSON on standard output")
@@ -88,6 +89,7 @@ def _build(arguments):
         "images",
         "allow_unfused",
         "without",
+        "form",
         "command",
     )
     asked = request.parse(arguments.model, **{name: getattr(arguments, name) for name in fields})

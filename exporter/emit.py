@@ -17,6 +17,10 @@ class Emitter:
         self.graph = graph
         self.path = path_of(like.name)
 
+    def beside(self, like: gs.Node) -> Emitter:
+        """An emitter for the same graph under another node's path."""
+        return Emitter(self.graph, like)
+
     def op(self, op: str, *inputs, outputs: int = 1, **attrs):
         """The output of a new node, or the list of them; numpy arrays among the inputs become constants."""
         name = unique(self.graph, f"{self.path}/{op}")

@@ -36,7 +36,7 @@ def windows_packed(e: Emitter, a: Attention) -> gs.Tensor:
     """Five axes, one projection of 3 H D columns, split along the heads."""
     p = _shared(e, a)
     weight, bias = p.packed()
-    made = with_bias(e, e.op("MatMul", p.input(0, False), weight), bias)
+    made = with_bias(p.e, p.e.op("MatMul", p.input(0, False), weight), bias)
     heads, features = a.q.columns.shape
     made = e.transpose(e.reshape(made, -1, a.windows, a.tokens, 3 * heads, features), 0, 1, 3, 2, 4)
     q, k, v = e.op("Split", made, np.array([heads] * 3), outputs=3, axis=2)
@@ -49,8 +49,8 @@ def positions_packed(e: Emitter, a: Attention) -> gs.Tensor:
     weight, bias = p.packed()
     heads, features = a.q.columns.shape
     order = np.arange(3 * heads * features).reshape(3, heads, features).transpose(1, 0, 2).reshape(-1)
-    made = e.op("MatMul", p.input(0, True), weight[:, order])
-    made = with_bias(e, made, None if bias is None else bias[order])
+    made = p.e.op("MatMul", p.input(0, True), weight[:, order])
+    made = with_bias(p.e, made, None if bias is None else bias[order])
     made = e.transpose(e.reshape(made, a.tokens, -1, 3 * features), 1, 0, 2)
     q, k, v = e.op("Split", made, np.array([features] * 3), outputs=3, axis=2)
     return _attend_by_position(e, a, unit(e, q, a.q), e.transpose(unit(e, k, a.k), 0, 2, 1), v)
@@ -66,11 +66,11 @@ def positions_planes(e: Emitter, a: Attention) -> gs.Tensor:
         if p.biases[i] is None:
             bare.setdefault(id(x), []).append(i)
         else:
-            product = e.op("MatMul", e.reshape(x, 1, -1, len(p.weights[i])), p.weights[i][None])
-            heads[i] = _position_heads(e, p, i, e.op("Add", product, p.biases[i]))
+            product = p.e.op("MatMul", p.e.reshape(x, 1, -1, len(p.weights[i])), p.weights[i][None])
+            heads[i] = _position_heads(e, p, i, p.e.op("Add", product, p.biases[i]))
     for group in bare.values():
-        x = e.reshape(p.input(group[0], True), 1, -1, len(p.weights[group[0]]))
-        planes = e.op("MatMul", x, np.stack([p.weights[i] for i in group]))
+        x = p.e.reshape(p.input(group[0], True), 1, -1, len(p.weights[group[0]]))
+        planes = p.e.op("MatMul", x, np.stack([p.weights[i] for i in group]))
         parts = [planes]
         if len(group) > 1:
             parts = e.op("Split", planes, np.array([1] * len(group)), outputs=len(group), axis=0)
@@ -88,7 +88,7 @@ def _shared(e: Emitter, a: Attention) -> Projections:
 def _window_heads(e: Emitter, p: Projections, i: int) -> gs.Tensor:
     """(B, W, H, N, D) of one projection."""
     operand = p.operands[i]
-    made = with_bias(e, e.op("MatMul", p.input(i, False), p.weights[i]), p.biases[i])
+    made = with_bias(p.e, p.e.op("MatMul", p.input(i, False), p.weights[i]), p.biases[i])
     made = e.reshape(made, -1, *operand.rows.shape, *operand.columns.shape)
     return unit(e, e.transpose(made, 0, 1, 3, 2, 4), operand)
 

@@ -9,7 +9,6 @@ from exporter import linear
 from exporter.attention import Attention, Operand
 from exporter.emit import Emitter
 from exporter.errors import Refusal
-from exporter.naming import path_of
 from exporter.orders import Order, convert
 
 
@@ -18,13 +17,12 @@ class Projections:
     three, the columns head by head; the scale is inside Q's, unless Q is normalised."""
 
     def __init__(self, e: Emitter, a: Attention):
-        self.e = e
         self.operands = (a.q, a.k, a.v)
         layers = [linear.of(operand.source) for operand in self.operands]
         for operand, layer in zip(self.operands, layers, strict=True):
             if layer is None:
                 raise Refusal(f"{operand.source.name} is not the result of a linear layer")
-        e.path = path_of(layers[0].node.name)
+        self.e = e.beside(layers[0].node)
         scale = np.repeat(a.scale, a.q.columns.shape[1]) if a.q.normalised is None else np.float32(1)
         scales = (scale, np.float32(1), np.float32(1))
         chosen = [

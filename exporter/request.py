@@ -18,6 +18,9 @@ DEFAULT_TARGETS = ("sm80", "sm86", "sm89", "sm120")
 LARGEST_BATCH = 4096
 LARGEST_IMAGE = 2048
 
+FORMS = ("windows", "windows_packed", "positions_packed", "positions_planes")
+"""What :mod:`exporter.forms` can write, by name, known here without importing numpy."""
+
 REFUSED_BY_RTX = {
     "sm90": "TensorRT-RTX compiles for GeForce and workstation GPUs and A100, not for Hopper",
     "sm100": "TensorRT-RTX does not compile for data-centre Blackwell",
@@ -40,6 +43,7 @@ def parse(
     images: str | None = None,
     allow_unfused: bool = False,
     without: str = "",
+    form: str | None = None,
     command: str = "",
 ) -> Request:
     """Check every word; raises :class:`UsageError` for the first one that cannot be served."""
@@ -59,6 +63,7 @@ def parse(
             images=Path(images).expanduser() if images else None,
             allow_unfused=allow_unfused,
             without=parse_without(without, recipe),
+            form=parse_form(form),
             command=command,
         )
     except UsageError as error:
@@ -211,6 +216,18 @@ def parse_without(text: str, recipe: Recipe) -> tuple[str, ...]:
                 next=f"WITHOUT={nearest(name, known).split(', ')[0]}",
             )
     return names
+
+
+def parse_form(name: str | None) -> str | None:
+    """A form of attention by name; None is the tuned one."""
+    if name is not None and name not in FORMS:
+        raise UsageError(
+            f"there is no form of attention {name!r}",
+            found=name,
+            expected=", ".join(FORMS),
+            next=f"FORM={nearest(name, FORMS).split(', ')[0]}",
+        )
+    return name
 
 
 def writable(out: Path) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -32,11 +33,12 @@ def rewrite(
     model: onnx.ModelProto,
     recipe: Recipe,
     *,
+    steps: Sequence[RewriteStep] | None = None,
     native_image: bool = True,
     without: Sequence[str] = (),
     progress: Callable[[str], None] = lambda text: None,
 ) -> tuple[onnx.ModelProto, list[RewriteReport]]:
-    """``model`` after the recipe's rewrites, and what each one did.
+    """``model`` after ``steps`` (the recipe's own by default), and what each one did.
 
     ``native_image`` says that the model has the recipe's own image size, for which exact match counts are due.
     Raises :class:`CheckFailed` naming the rewrite where a count is not the recipe's, the graph is invalid, or
@@ -47,39 +49,52 @@ def rewrite(
     G_LOGGER.module_severity = {"": G_LOGGER.ERROR}
     gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.ERROR
     feeds = _feeds(model)
-    before = _outputs(model, feeds)
+    before = None
+    shapes = shapes_of(model)
     reports = []
-    for step in recipe.rewrites:
+    for step in recipe.rewrites if steps is None else steps:
         if step.name in without:
             continue
         progress(step.name)
         started = time.perf_counter()
-        nodes, error = len(model.graph.node), None
+        nodes, error, refused = len(model.graph.node), None, {}
         graph = gs.import_onnx(model)
-        matches = importlib.import_module(f"exporter.rewrites.{step.name}").apply(graph, _shapes_of(model))
+        matches = apply(step, graph, shapes, refused)
         _check_count(step, matches, recipe, native_image)
+        applied = time.perf_counter()
         if matches:
             with _blaming(step, recipe):
-                changed = _export(graph.cleanup().toposort(), model)
+                changed = export(graph.cleanup().toposort(), model)
                 onnxio.check(changed)
+            applied = time.perf_counter()
             _check_interface(model, changed, step, recipe)
+            before = before or _outputs(model, feeds)
             with _blaming(step, recipe):
                 after = _outputs(changed, feeds)
             error = _compare(before, after, step, recipe)
-            model, before = changed, after
-        seconds = round(time.perf_counter() - started, 3)
-        reports.append(RewriteReport(step.name, matches, nodes, len(model.graph.node), error, seconds))
+            model, before, shapes = changed, after, shapes_of(changed)
+        seconds = (round(applied - started, 3), round(time.perf_counter() - applied, 3))
+        reports.append(RewriteReport(step.name, matches, nodes, len(model.graph.node), error, *seconds, refused))
     return model, reports
 
 
-def _export(graph: gs.Graph, like: onnx.ModelProto) -> onnx.ModelProto:
+def apply(step: RewriteStep, graph: gs.Graph, shapes, refused: dict[str, str]) -> int:
+    """Run one rewrite on ``graph`` in place; returns its matches, and in ``refused`` what it says it left alone."""
+    function = importlib.import_module(f"exporter.rewrites.{step.name}").apply
+    says = {"refused": refused} if "refused" in inspect.signature(function).parameters else {}
+    return function(graph, shapes, **step.options, **says)
+
+
+def export(graph: gs.Graph, like: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph as a model with the header of ``like``."""
     model = gs.export_onnx(graph, do_type_check=False)
     model.producer_name, model.producer_version = like.producer_name, like.producer_version
     model.ir_version = like.ir_version
     return model
 
 
-def _shapes_of(model: onnx.ModelProto):
+def shapes_of(model: onnx.ModelProto):
+    """``shapes(batch)`` as a rewrite gets it: inferred when it is asked for, once a batch."""
     known: dict[int, Inferred] = {}
 
     def shapes(batch: int) -> Inferred:

@@ -1,7 +1,8 @@
 """What happens to attention scores between the product and the softmax: they are scaled and something is added.
 
 The steps are run on whole arrays: all of them on zeros, which leaves the bias, and those that multiply on ones, which
-leaves the scale (the difference of two runs would round it to the bias's last digits). A bias that an exporter expands to the batch, or computes from the shapes alone, is a number like any other there.
+leaves the scale (the difference of two runs would round it to the bias's last digits). A bias that an exporter expands
+to the batch, or computes from the shapes alone, is a number like any other there.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ def steps(tensor: gs.Tensor, free: DataFree, shapes: Shapes) -> Steps:
         node = tensor.inputs[0] if tensor.inputs else None
         if node is None:
             raise Refusal("its scores are not a product of queries and keys")
-        data = [i for i, t in enumerate(node.inputs) if not free.holds(t)]
-        if node.op == "MatMul" and len(data) == 2:
+        if node.op == "MatMul" and not any(isinstance(t, gs.Constant) for t in node.inputs):
             break
+        data = [i for i, t in enumerate(node.inputs) if not free.holds(t)]
         known = node.op in STEPS_WITH_ONE_DATA and len(data) == 1 and (node.op in ARITHMETIC or is_move(node))
         if not known or (node.op == "Div" and data != [0]):
             raise Refusal(f"{node.op} {node.name} on its scores depends on the input")

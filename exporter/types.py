@@ -80,21 +80,38 @@ class RewriteStep:
 
     name: str
     matches: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the rewrite's ``apply``."""
 
 
-def cleanups(
-    static_shapes: int | None = None, fold_constants: int | None = None, remove_identities: int | None = None
-) -> tuple[RewriteStep, ...]:
-    """What every exported graph needs, whatever the model, with the matches that are due.
+CANONICAL = (
+    "static_shapes",
+    "fold_constants",
+    "remove_identities",
+    "fold_data_free",
+    "remove_expansions",
+    "remove_guards",
+    "fuse_layer_normalization",
+    "fuse_gelu",
+    "early_selection",
+    "patch_embedding",
+    "attention_form",
+    "fold_attention_biases",
+    "cancel_permutations",
+    "share_constants",
+)
+"""The rewrites that make an exported graph canonical, in their order, whatever the model."""
+
+
+def canonical(**due: int) -> tuple[RewriteStep, ...]:
+    """The canonical rewrites with the matches that are due, by name; the others may match as often as they do.
 
     How many constants are equal depends on the weights, so sharing them has no due count.
     """
-    return (
-        RewriteStep("static_shapes", static_shapes),
-        RewriteStep("fold_constants", fold_constants),
-        RewriteStep("remove_identities", remove_identities),
-        RewriteStep("share_constants"),
-    )
+    unknown = due.keys() - set(CANONICAL)
+    if unknown:
+        raise ValueError(f"no such rewrite: {', '.join(sorted(unknown))}")
+    return tuple(RewriteStep(name, due.get(name)) for name in CANONICAL)
 
 
 TOLERANCES = {
@@ -146,7 +163,7 @@ class Recipe:
     head: tuple[str, ...] = ("head.weight",)
     head_extra: int = 0
     adapt: Callable[[dict, torch.nn.Module], dict] | None = None
-    rewrites: tuple[RewriteStep, ...] = field(default_factory=cleanups)
+    rewrites: tuple[RewriteStep, ...] = field(default_factory=canonical)
     attention_blocks: int = 0
     fused_attention: Mapping[str, int] = field(default_factory=dict)
     tolerances: Mapping[str, Tolerance] = field(default_factory=lambda: TOLERANCES)
@@ -194,12 +211,18 @@ class Request:
     images: Path | None = None
     allow_unfused: bool = False
     without: tuple[str, ...] = ()
+    form: str | None = None
+    """The form of attention that was asked for; None leaves it to the table of ``make tune``."""
     command: str = ""
 
 
 @dataclass(frozen=True)
 class RewriteReport:
-    """What one rewrite did to the graph; ``max_abs_error`` is against the graph before it, None if unchanged."""
+    """What one rewrite did to the graph; ``max_abs_error`` is against the graph before it, None if unchanged.
+
+    ``seconds`` are the rewrite's own, ``check_seconds`` those of proving it; ``refused`` says what looked like a match
+    and was left as it is, by the node's name.
+    """
 
     name: str
     matches: int
@@ -207,7 +230,8 @@ class RewriteReport:
     nodes_after: int
     max_abs_error: float | None
     seconds: float
-    refused: tuple[str, ...] = ()
+    check_seconds: float = 0.0
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        return {k: (list(v) if isinstance(v, tuple) else v) for k, v in vars(self).items()}
+        return vars(self) | {"refused": dict(self.refused)}

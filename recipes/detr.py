@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from exporter.types import Batch, ModuleSpec, Preprocessing, Recipe, TensorSpec, cleanups
+from exporter.types import Batch, ModuleSpec, Preprocessing, Recipe, TensorSpec, canonical
 
 PAPER = "Carion et al. 2020, arXiv:2005.12872"
 
@@ -76,7 +76,7 @@ RECIPES = (
         batch=Batch(1, 2, 8),
         head=("class_labels_classifier.weight",),
         head_extra=1,
-        rewrites=cleanups(184, 2, 19),
+        rewrites=canonical(static_shapes=184, fold_constants=2, fold_data_free=11, attention_form=18),
         attention_blocks=18,
         fused_attention={"fp16": 18, "bf16": 18},
     ),

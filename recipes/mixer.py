@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from exporter.types import Preprocessing, Recipe, TensorSpec, cleanups
+from exporter.types import Preprocessing, Recipe, TensorSpec, canonical
 from recipes._timm import adapt, build
 
 PAPER = "Tolstikhin et al. 2021, arXiv:2105.01601"
@@ -27,7 +27,7 @@ def _mixer(name: str, arch: str, tag: str | None, published: tuple[float, float]
         published=published,
         image_multiple=16,
         fixed_image=True,
-        rewrites=cleanups(1, 0, 0),
+        rewrites=canonical(static_shapes=1, patch_embedding=1),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from exporter.types import Preprocessing, Recipe, TensorSpec, cleanups
+from exporter.types import Preprocessing, Recipe, TensorSpec, canonical
 from recipes._timm import adapt, build
 
 PAPER = "Liu et al. 2021, arXiv:2103.14030"
@@ -39,7 +39,15 @@ def _swin(
         published=published,
         image_multiple=32,
         head=("head.fc.weight", "head.weight"),
-        rewrites=cleanups(*matches),
+        rewrites=canonical(
+            static_shapes=matches[0],
+            fold_constants=matches[1],
+            remove_identities=matches[2],
+            patch_embedding=1,
+            attention_form=depth,
+            fold_attention_biases=2 * depth,
+            cancel_permutations=2 * (depth - 2) + 3,  # the last stage is one window; three patch mergings
+        ),
         attention_blocks=depth,
         fused_attention={"fp16": depth, "bf16": depth},
     )

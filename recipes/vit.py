@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from exporter.types import Preprocessing, Recipe, TensorSpec, cleanups
+from exporter.types import Preprocessing, Recipe, TensorSpec, canonical
 from recipes._timm import adapt, build
 
 PAPER = "Dosovitskiy et al. 2021, arXiv:2010.11929; Steiner et al. 2021, arXiv:2106.10270"
@@ -36,7 +36,13 @@ def _vit(
         outputs=(TensorSpec("logits", "class scores before the softmax"),),
         published=published,
         image_multiple=patch,
-        rewrites=cleanups(8 * depth + 1, 0, depth),
+        rewrites=canonical(
+            static_shapes=8 * depth + 1,
+            early_selection=1,
+            patch_embedding=1,
+            attention_form=depth,
+            fold_attention_biases=2 * depth,
+        ),
         attention_blocks=depth,
         fused_attention={"fp16": depth, "bf16": depth},
     )

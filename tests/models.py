@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from exporter.registry import recipe
-from exporter.types import Batch, cleanups
+from exporter.types import Batch, canonical
 
 
 def _vit(spec):
@@ -37,5 +37,5 @@ def _tiny(like: str, name: str, build, size: int, attention_blocks: int, rewrite
     )
 
 
-VIT = _tiny("vit_ti", "tiny_vit", _vit, 64, 2, cleanups(17, 0, 2))
-SWIN = _tiny("swin_t", "tiny_swin", _swin, 112, 4, cleanups())
+VIT = _tiny("vit_ti", "tiny_vit", _vit, 64, 2, canonical(static_shapes=17, attention_form=2))
+SWIN = _tiny("swin_t", "tiny_swin", _swin, 112, 4, canonical())

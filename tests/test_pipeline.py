@@ -16,7 +16,7 @@ from exporter import bundle, pipeline, registry, weights
 from exporter.errors import CheckFailed, UsageError
 from exporter.progress import Progress
 from exporter.stages import fp32_parity
-from exporter.types import Batch, ModuleSpec, Request, Tolerance, cleanups
+from exporter.types import Batch, ModuleSpec, Request, Tolerance, canonical
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,9 @@ def test_windowed_attention_passes_too(cache):
 
 
 def test_another_image_size_whose_windows_are_padded(cache):
-    recipe = replace(SWIN.at((128, 160)), rewrites=cleanups(1, 1, 1))  # at another size a count only must not be zero
+    recipe = replace(
+        SWIN.at((128, 160)), rewrites=canonical(static_shapes=1, attention_form=1)
+    )  # at another size a count only must not be zero
     made = build(cache, recipe, native_image=False, batch=Batch(1, 1, 3))
     assert made.failures == () and made.manifest["inputs"][0]["shape"][2:] == [128, 160]
     assert made.manifest["kernels"]["sm80"]["fused_attention"] == 4
@@ -207,7 +209,7 @@ def test_less_fusion_than_promised_fails_and_can_be_allowed(cache):
 
 def test_a_rewrite_that_matches_less_often_than_due_stops_the_build(warm):
     with pytest.raises(CheckFailed, match="static_shapes") as caught:
-        build(warm, replace(VIT, rewrites=cleanups(18, 0, 2)))
+        build(warm, replace(VIT, rewrites=canonical(static_shapes=18)))
     assert caught.value.model == "tiny_vit" and "17" in caught.value.found
     assert not (warm / "tiny_vit").exists()
 

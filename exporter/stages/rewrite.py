@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from exporter.build import Build
 from exporter.stages.reference import versions
 from exporter.store import Entry
+from exporter.types import RewriteStep
 
 NAME = "rewrite"
 NEEDS = ("trace",)
-CODE = ("exporter.rewriting", "exporter.surgery", "exporter.shapes", "exporter.onnxio", "exporter.backends.onnxruntime")
+REWRITING = (
+    "exporter.rewriting",
+    "exporter.surgery",
+    "exporter.shapes",
+    "exporter.moves",
+    "exporter.orders",
+    "exporter.rowwise",
+    "exporter.streams",
+    "exporter.datafree",
+    "exporter.scores",
+    "exporter.attention",
+    "exporter.linear",
+    "exporter.projections",
+    "exporter.forms",
+    "exporter.emit",
+    "exporter.backends.onnxruntime",
+)
+"""Modules that any rewrite may stand on."""
+
+CODE = ("exporter.onnxio", *REWRITING)
 FILE = "model.fp32.onnx"
 
 
 def parts(build: Build) -> dict:
-    from exporter.registry import source
-
-    steps = [
-        (s.name, s.matches, source(f"exporter.rewrites.{s.name}"))
-        for s in build.recipe.rewrites
-        if s.name not in build.request.without
-    ]
     return {
-        "rewrites": steps,
+        "rewrites": steps(s for s in build.recipe.rewrites if s.name not in build.request.without),
         "native_image": build.request.native_image,
         "versions": versions("onnx", "onnx-graphsurgeon", "onnxruntime", "numpy"),
     }
+
+
+def steps(of: Iterable[RewriteStep]) -> list:
+    """What decides the result of rewrites: their names, counts, options and source texts."""
+    from exporter.registry import source
+
+    return [(s.name, s.matches, dict(s.options), source(f"exporter.rewrites.{s.name}")) for s in of]
 
 
 def run(build: Build, folder: Path) -> tuple[dict, dict]:

@@ -1,10 +1,12 @@
-"""``model.fp32.onnx`` -> ``model.onnx``: strongly typed for the precision."""
+"""``model.fp32.onnx`` -> ``model.onnx``: attention in the form that was tuned, then strongly typed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from exporter.build import Build
+from exporter.choice import choose
+from exporter.stages import rewrite
 from exporter.stages.reference import versions
 from exporter.store import Entry
 
@@ -23,6 +25,7 @@ def parts(build: Build) -> dict:
         "io": build.request.io,
         "code": source(f"exporter.precisions.{name}"),
         "keep_fp32": sorted(build.request.precision.keep_fp32),
+        "form": rewrite.steps(choose(build.request).steps()),
         "static_batch": build.request.batch.opt if build.request.batch.static else None,
         "versions": versions("onnx", "ml-dtypes", "numpy"),
     }
@@ -31,10 +34,13 @@ def parts(build: Build) -> dict:
 def run(build: Build, folder: Path) -> tuple[dict, dict]:
     import onnx
 
-    from exporter import casting, onnxio
+    from exporter import casting, onnxio, rewriting
 
+    chosen = choose(build.request)
+    canonical = build.model("rewrite", "model.fp32.onnx")
+    formed, reports = rewriting.rewrite(canonical, build.recipe, steps=chosen.steps(), progress=build.note)
     model = onnx.ModelProto()
-    model.CopyFrom(build.model("rewrite", "model.fp32.onnx"))
+    model.CopyFrom(formed)
     typed = casting.cast(model, build.request.precision, build.request.io)
     batch = build.request.batch
     if batch.static:
@@ -44,6 +50,8 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     onnxio.save(typed.model, folder / FILE)
     attention = [n.name for n in typed.model.graph.node if n.op_type in ("Softmax", "Attention")]
     return {
+        "form": {"name": chosen.form, "why": chosen.why, "compiler": chosen.compiler},
+        "rewrites": [r.as_dict() for r in reports],
         "nodes": len(typed.model.graph.node),
         "opset": onnxio.opset(typed.model),
         "casts": typed.casts,
@@ -55,5 +63,6 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
 
 
 def summary(entry: Entry) -> str:
-    kept = f", {len(entry.meta['kept_fp32'])} nodes kept in FP32" if entry.meta["kept_fp32"] else ""
-    return f"{entry.meta['nodes']} nodes, {entry.meta['casts']} casts{kept}, {entry.bytes / 1e6:.0f} MB"
+    meta = entry.meta
+    kept = f", {len(meta['kept_fp32'])} nodes kept in FP32" if meta["kept_fp32"] else ""
+    return f"{meta['form']['name']}, {meta['nodes']} nodes, {meta['casts']} casts{kept}, {entry.bytes / 1e6:.0f} MB"

@@ -1,0 +1,70 @@
+"""Which form an attention is given: the winner of ``make tune`` for this model, precision, target and batch.
+
+The table ``recipes/tuned.json`` is data: what was built, what the compiler emitted and what it scored, by model,
+precision, target and batch. A request that is not in it gets its family's winner, else the rule that the table shows:
+``positions_planes`` where the batch is fixed, ``positions_packed`` where it is free.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.types import Recipe, Request, RewriteStep
+
+TABLE = Path(__file__).parents[1] / "recipes" / "tuned.json"
+CANONICAL_FORM = "windows"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A form and why it was chosen; ``compiler`` is the version that the table was made with, '' for a rule."""
+
+    form: str
+    why: str
+    compiler: str = ""
+
+    def steps(self) -> tuple[RewriteStep, ...]:
+        """The rewrites that turn the canonical graph into this form."""
+        if self.form == CANONICAL_FORM:
+            return ()
+        return RewriteStep("attention_form", options={"form": self.form}), RewriteStep("cancel_permutations")
+
+
+def choose(request: Request) -> Choice:
+    """The form for this request."""
+    if request.form is not None:
+        return Choice(request.form, "asked for")
+    recipe = request.recipe
+    if not recipe.attention_blocks:
+        return Choice(CANONICAL_FORM, "there is no attention")
+    for name, whose in ((recipe.name, "this model"), (_relative(recipe, request), "its family")):
+        row = read().get(key(name, request)) if name else None
+        if row is not None:
+            return Choice(row["winner"], f"tuned for {whose}", row["compiler"])
+    if request.precision.element_type == "float32":
+        return Choice(CANONICAL_FORM, "no fused attention in FP32")
+    return Choice("positions_planes" if request.batch.static else "positions_packed", "by rule")
+
+
+def key(model: str, request: Request) -> str:
+    """A row's key: ``swin_t fp16 sm80 batch 1:8:32``; the kernels are the same for all targets of one build."""
+    return f"{model} {request.precision.name} {request.targets[0]} batch {request.batch}"
+
+
+def _relative(recipe: Recipe, request: Request) -> str | None:
+    """A tuned model of the family, the first one in the table."""
+    from exporter import registry
+
+    family = {r.name for r in registry.recipes().values() if r.family == recipe.family}
+    end = key("", request)
+    return next((k.removesuffix(end) for k in read() if k.endswith(end) and k.removesuffix(end) in family), None)
+
+
+def read() -> dict[str, dict]:
+    """The table; empty where there is none yet."""
+    try:
+        return json.loads(TABLE.read_text())
+    except FileNotFoundError:
+        return {}
