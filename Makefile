@@ -10,14 +10,14 @@ RUN := .venv/bin/python
 READY := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
 
 # Values reach the shell through the environment, so that a path may hold any character.
-export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT
+export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM
 REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(TARGET),--target "$$TARGET") $(if $(BATCH),--batch "$$BATCH") $(if $(WEIGHTS),--weights "$$WEIGHTS") \
 	$(if $(IMAGE),--image "$$IMAGE") $(if $(IO),--io "$$IO") $(if $(IMAGES),--images "$$IMAGES") \
 	$(if $(OUT),--out "$$OUT") $(if $(BACKEND),--backend "$$BACKEND") $(if $(WITHOUT),--without "$$WITHOUT") \
-	$(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(QUIET),--quiet) $(if $(JSON),--json)
+	$(if $(FORM),--form "$$FORM") $(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
-.PHONY: help engine parity kernels list test lint bench-pipeline clean model
+.PHONY: help engine parity kernels tune explain list test lint bench-pipeline bench-kernels clean model
 
 help:  ## this text
 	@echo 'Vision transformers from PyTorch to TensorRT engines.'
@@ -25,7 +25,7 @@ help:  ## this text
 	@echo 'Targets'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo 'Knobs of engine, parity and kernels      default'
+	@echo 'Knobs of engine, parity, kernels, tune and explain, and their defaults'
 	@echo '  MODEL=swin_b      a name of `make list`  (required)'
 	@echo '  PRECISION=fp16    fp32 tf32 fp16 bf16    fp16'
 	@echo '  TARGET=sm80,sm89  compute capabilities   sm80,sm86,sm89,sm120'
@@ -37,6 +37,7 @@ help:  ## this text
 	@echo '  OUT=folder        bundles and cache      build'
 	@echo '  BACKEND=tensorrt  tensorrt-rtx (no GPU), tensorrt (this GPU)          tensorrt-rtx'
 	@echo '  WITHOUT=a,b       rewrites to leave out  none'
+	@echo '  FORM=windows      form of attention      the tuned one'
 	@echo '  ALLOW_UNFUSED=1   pass where the compiler fused less than the recipe promises'
 	@echo '  QUIET=1 JSON=1    only the verdict; the result as JSON'
 	@echo
@@ -62,6 +63,12 @@ parity: model $(READY)  ## the parity ladder: torch, raw, rewritten, typed, engi
 kernels: model $(READY)  ## the kernels that the compiler emitted, biggest first, and each block's share
 	@$(RUN) -m exporter kernels $(REQUEST)
 
+tune: model $(READY)  ## every form of attention through the compiler; the winner is what make engine uses
+	@$(RUN) -m exporter tune $(REQUEST)
+
+explain: model $(READY)  ## what each rewrite did to the graph and to the kernels, and what each block became
+	@$(RUN) -m exporter explain $(REQUEST)
+
 list: $(READY)  ## the models: family, parameters, GFLOPs, input, precisions
 	@$(RUN) -m exporter list $(if $(JSON),--json)
 
@@ -73,6 +80,9 @@ lint: $(READY)  ## ruff
 
 bench-pipeline: $(READY)  ## time and memory of a cold build, a second precision, an unchanged repeat
 	@$(RUN) benchmarks/pipeline.py $(if $(MODEL),"$$MODEL")
+
+bench-kernels: $(READY)  ## kernels and bytes as exported and rewritten, side by side; in ONNX Runtime: time
+	@$(RUN) benchmarks/kernels.py $(if $(MODEL),"$$MODEL")
 
 clean:  ## remove OUT (build by default): bundles and cache
 	rm -rf "$${OUT:-build}"

@@ -25,6 +25,15 @@ class Choice:
     why: str
     compiler: str = ""
 
+    def stale(self, backend: str) -> str:
+        """A sentence where the table was made with another compiler than the one that will read the graph, or ''."""
+        from exporter.backends import tensorrt
+
+        here = f"{backend} {tensorrt.version(backend)}"
+        if not self.compiler or self.compiler == here:
+            return ""
+        return f"attention was tuned with {self.compiler}, this is {here}: the table is stale; make tune renews it"
+
     def steps(self) -> tuple[RewriteStep, ...]:
         """The rewrites that turn the canonical graph into this form."""
         if self.form == CANONICAL_FORM:

@@ -44,6 +44,8 @@ def _parser() -> argparse.ArgumentParser:
         ("engine", engine, "build an engine, prove its parity, leave a bundle"),
         ("parity", parity, "the parity ladder of a build, rung by rung"),
         ("kernels", kernels, "the kernels that the compiler emitted, biggest first"),
+        ("tune", tune, "build every form of attention, score what the compiler emits, keep the winner"),
+        ("explain", explain, "what each rewrite did to the graph and to the kernels"),
     ):
         verb = verbs.add_parser(name, help=text, description=text)
         _add_request(verb)
@@ -73,9 +75,8 @@ def _add_request(verb: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print the result as JSON on standard output")
 
 
-def _build(arguments):
-    from exporter import pipeline, request
-    from exporter.progress import Progress
+def _request(arguments):
+    from exporter import request
 
     fields = (
         "precision",
@@ -92,16 +93,19 @@ def _build(arguments):
         "form",
         "command",
     )
-    asked = request.parse(arguments.model, **{name: getattr(arguments, name) for name in fields})
-    return pipeline.run(asked, Progress(arguments.quiet))
+    return request.parse(arguments.model, **{name: getattr(arguments, name) for name in fields})
+
+
+def _build(arguments):
+    from exporter import pipeline
+    from exporter.progress import Progress
+
+    return pipeline.run(_request(arguments), Progress(arguments.quiet))
 
 
 def _finish(arguments, made, data, show) -> int:
     """Print ``data`` as JSON or ``show()``, then the failures; the exit code."""
-    if arguments.json:
-        print(json.dumps(data, indent=1, ensure_ascii=False))
-    else:
-        show()
+    _show(arguments, data, show)
     for failure in made.failures:
         print(f"error: {failure}", file=sys.stderr)
     return 1 if made.failures else 0
@@ -129,11 +133,33 @@ def kernels(arguments) -> int:
     return _finish(arguments, made, data, lambda: tables.kernels(data))
 
 
+def tune(arguments) -> int:
+    from exporter import tables, tune
+    from exporter.progress import Progress
+
+    asked = _request(arguments)
+    row = tune.tune(asked, Progress(arguments.quiet))
+    tune.record(asked, row)
+    return _show(arguments, row, lambda: tables.tuned(asked, row))
+
+
+def explain(arguments) -> int:
+    from exporter import explain, tables
+    from exporter.progress import Progress
+
+    found = explain.explain(_request(arguments), Progress(arguments.quiet))
+    return _show(arguments, found, lambda: tables.explained(found))
+
+
+def _show(arguments, data, show) -> int:
+    if arguments.json:
+        print(json.dumps(data, indent=1, ensure_ascii=False))
+    else:
+        show()
+    return 0
+
+
 def list_models(arguments) -> int:
     from exporter import tables
 
-    if arguments.json:
-        print(json.dumps(tables.model_rows(), indent=1))
-    else:
-        tables.models()
-    return 0
+    return _show(arguments, tables.model_rows(), tables.models)

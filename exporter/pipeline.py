@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
+
 from exporter import bundle, memory
 from exporter.build import Build
 from exporter.errors import ExporterError
@@ -12,6 +15,9 @@ from exporter.stages import engine_parity, fp32_parity, reference, rewrite, trac
 from exporter.store import Entry, Store, key_of
 from exporter.types import Request
 
+CANONICAL = (weights, trace, rewrite)
+"""What ends in the canonical graph, without a proof of it."""
+
 STAGES = (weights, reference, trace, rewrite, fp32_parity, typed, compile_stage, typed_parity, engine_parity)
 
 
@@ -21,25 +27,36 @@ def run(request: Request, progress: Progress) -> bundle.Bundle:
     Raises :class:`UsageError` where the request cannot be served and :class:`CheckFailed` where a rewrite breaks its
     contract. A failed parity or fusion check is no exception: the returned bundle says so.
     """
-    store = Store(request.out / ".cache", progress.warn)
-    build = Build(request, store)
+    build = prepare(request, progress, STAGES)
+    with progress.stage("bundle") as line, _of(request):
+        made = bundle.publish(build)
+        line.summary, line.reused = str(made.folder), made.reused
+    return made
+
+
+def prepare(request: Request, progress: Progress, stages: Sequence) -> Build:
+    """Bring these stages up to date, in order; each one's needs must be among those before it."""
+    build = Build(request, Store(request.out / ".cache", progress.warn))
+    for stage in stages:
+        with progress.stage(stage.NAME) as line, _of(request):
+            build.note = line.show
+            entry = build.entries[stage.NAME] = _bring_up_to_date(stage, build)
+            line.summary, line.reused = stage.summary(entry), entry.reused
+        if not entry.reused:
+            memory.give_back()
+        if stage is weights and build.weights.kind == "random":
+            progress.banner(f"RANDOM WEIGHTS: {build.weights.why}\nThis engine computes nothing useful.")
+    return build
+
+
+@contextlib.contextmanager
+def _of(request: Request) -> Iterator[None]:
+    """Errors say which model they are of."""
     try:
-        for stage in STAGES:
-            with progress.stage(stage.NAME) as line:
-                build.note = line.show
-                entry = build.entries[stage.NAME] = _bring_up_to_date(stage, build)
-                line.summary, line.reused = stage.summary(entry), entry.reused
-            if not entry.reused:
-                memory.give_back()
-            if stage is weights and build.weights.kind == "random":
-                progress.banner(f"RANDOM WEIGHTS: {build.weights.why}\nThis engine computes nothing useful.")
-        with progress.stage("bundle") as line:
-            made = bundle.publish(build)
-            line.summary, line.reused = str(made.folder), made.reused
+        yield
     except ExporterError as error:
         error.model = error.model or request.recipe.name
         raise
-    return made
 
 
 def _bring_up_to_date(stage, build: Build) -> Entry:

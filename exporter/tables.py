@@ -189,3 +189,39 @@ def models() -> None:
             row["paper"].rpartition(" ")[2],
         )
     _print(table)
+
+
+def tuned(request, row: dict) -> None:
+    """The candidates of ``make tune``, best first, and the winner."""
+    table = _table(
+        "form", ">kernels", ">fused", ">MB", ">floor us", ">score us", "refused",
+        title=f"{request.recipe.name} {request.precision.name} {request.targets[0]} batch {request.batch}, {row['compiler']}",
+    )  # fmt: skip
+    for form, c in sorted(row["candidates"].items(), key=lambda item: item[1].get("total_us", float("inf"))):
+        if "refused" in c:
+            table.add_row(form, "", "", "", "", "", c["refused"])
+            continue
+        figures = (f"{c['bytes_moved'] / 1e6:.0f}", f"{c['floor_us']:.0f}", f"{c['total_us']:.0f}")
+        table.add_row(form, str(c["kernels"]), f"{c['fused']} of {c['due']}", *figures, "")
+    _print(table)
+    print(f"winner: {row['winner']}, which make engine now uses for this model, precision, target and batch")
+
+
+def explained(found: dict) -> None:
+    """What each rewrite did, and what each block became."""
+    table = _table(
+        "rewrite", ">matches", ">left alone", ">nodes", ">max error", ">kernels", ">fused", ">MB moved",
+        title=f"{found['model']} {found['precision']} batch {found['batch']} for {', '.join(found['targets'])}",
+    )  # fmt: skip
+    for row in found["steps"]:
+        first = row.get("matches") is None
+        error = "" if first or row["max_abs_error"] is None else f"{row['max_abs_error']:.1e}"
+        nodes = "" if first else f"{row['nodes_before']} -> {row['nodes_after']}"
+        counts = ("", "") if first else (str(row["matches"]), str(row["refused"] or ""))
+        emitted = (str(row["kernels"]), str(row["fused_attention"]), f"{row['bytes_moved'] / 1e6:.0f}")
+        table.add_row(row["rewrite"], *counts, nodes, error, *emitted)
+    _print(table)
+    table = _table("block", ">kernels", "what they are")
+    for block, kinds in found["blocks"].items():
+        table.add_row(block, str(sum(kinds.values())), ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
+    _print(table)

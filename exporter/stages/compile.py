@@ -1,8 +1,4 @@
-"""``model.onnx`` -> ``model.engine`` and ``kernels.json``: the real compiler, and what it emitted.
-
-A log of an engine with a free batch shows -1 for sizes, so bytes and FLOPs are read from a second build of the same
-graph with the profile's optimum as its batch.
-"""
+"""``model.onnx`` -> ``model.engine`` and ``kernels.json``: the real compiler, and what it emitted."""
 
 from __future__ import annotations
 
@@ -17,6 +13,7 @@ from exporter.store import Entry, write_json
 NAME = "compile"
 NEEDS = ("type",)
 CODE = (
+    "exporter.emitted",
     "exporter.backends.tensorrt",
     "exporter.kernels",
     "exporter.layers",
@@ -43,67 +40,24 @@ def parts(build: Build) -> dict:
 
 
 def run(build: Build, folder: Path) -> tuple[dict, dict]:
-    from exporter import flops, kernels
+    from exporter import emitted
 
-    batch = build.request.batch
-    real = _job(build, build.file("type", "model.onnx"), folder, "model", (batch.min, batch.opt, batch.max))
-    build.note(f"{build.request.backend} for {', '.join(build.request.targets)}")
-    jobs = {"engine": real} if batch.static else {"engine": real, "static_twin": _static_twin(build, folder)}
-    built = dict(zip(jobs, tensorrt.build(list(jobs.values()), build.recipe.name), strict=True))
-    lists = [_layers(Path(job.log)) for job in jobs.values()]
-    for path in [p for p in folder.iterdir() if p.name != FILE]:
-        path.unlink()
-    counts = flops.per_node(build.model("type", "model.onnx"), batch.opt)
-    engine, sized = (kernels.with_flops(found, counts) for found in (lists[0], lists[-1]))
-    report = describe(build, engine, sized)
+    request = build.request
+    build.note(f"{request.backend} for {', '.join(request.targets)}")
+    found = emitted.emit(build.model("type", "model.onnx"), build.file("type", "model.onnx"), request, folder)
+    report = describe(build, found.engine, found.sized)
     write_json(
         folder / "kernels.json",
-        report | {"kernels": [k.as_dict() for k in engine], "at_opt": [k.as_dict() for k in sized]},
+        report | {"kernels": [k.as_dict() for k in found.engine], "at_opt": [k.as_dict() for k in found.sized]},
     )
     return {
-        "backend": build.request.backend,
-        "backend_version": tensorrt.version(build.request.backend),
-        "targets": list(build.request.targets),
-        "builds": {name: b.seconds for name, b in built.items()},
-        "peak_bytes": sum(b.peak_bytes for b in built.values()),
+        "backend": request.backend,
+        "backend_version": tensorrt.version(request.backend),
+        "targets": list(request.targets),
+        "builds": {name: b.seconds for name, b in found.builds.items()},
+        "peak_bytes": sum(b.peak_bytes for b in found.builds.values()),
         **report,
     }, {"resident": resident_bytes()}
-
-
-def _layers(log: Path) -> list:
-    """The kernels of a build: from the engine inspector where the backend has written its answer, else from the log."""
-    from exporter import layers
-
-    inspected = log.with_suffix(tensorrt.INSPECTED)
-    return layers.from_inspector(inspected.read_text()) if inspected.exists() else layers.parse(log.read_text())
-
-
-def _job(build: Build, onnx: Path, folder: Path, name: str, batch: tuple[int, int, int]) -> tensorrt.Job:
-    spec = build.recipe.inputs[0]
-    return tensorrt.Job(
-        onnx=str(onnx.resolve()),
-        engine=str(folder / f"{name}.engine"),
-        log=str(folder / f"{name}.log"),
-        backend=build.request.backend,
-        targets=build.request.targets,
-        batch=batch,
-        input_name=spec.name,
-        shape=spec.shape,
-        tf32=build.request.precision.tf32,
-    )
-
-
-def _static_twin(build: Build, folder: Path) -> tensorrt.Job:
-    import onnx
-
-    from exporter import onnxio
-
-    opt = build.request.batch.opt
-    model = onnx.ModelProto()
-    model.CopyFrom(build.model("type", "model.onnx"))
-    onnxio.fix_batch(model, opt)
-    onnxio.save(model, folder / "twin.onnx")
-    return _job(build, folder / "twin.onnx", folder, "twin", (opt, opt, opt))
 
 
 def describe(build: Build, engine: list, sized: list) -> dict:

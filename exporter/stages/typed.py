@@ -2,53 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from exporter.build import Build
-from exporter.choice import choose
+from exporter.choice import Choice, choose
 from exporter.stages import rewrite
 from exporter.stages.reference import versions
 from exporter.store import Entry
+from exporter.types import Request
 
 NAME = "type"
 NEEDS = ("rewrite",)
-CODE = ("exporter.casting", "exporter.keeping", "exporter.shapes", "exporter.onnxio")
+CODE = ("exporter.casting", "exporter.keeping", "exporter.onnxio", "exporter.choice", *rewrite.REWRITING)
 FILE = "model.onnx"
 
 
 def parts(build: Build) -> dict:
     from exporter.registry import source
 
-    name = build.request.precision.name
+    name, chosen = build.request.precision.name, choose(build.request)
+    if stale := chosen.stale(build.request.backend):
+        build.store.warn(stale)
     return {
         "precision": name,
         "io": build.request.io,
         "code": source(f"exporter.precisions.{name}"),
         "keep_fp32": sorted(build.request.precision.keep_fp32),
-        "form": rewrite.steps(choose(build.request).steps()),
+        "choice": (chosen.form, chosen.why, chosen.compiler),
+        "form": rewrite.steps(chosen.steps()),
         "static_batch": build.request.batch.opt if build.request.batch.static else None,
         "versions": versions("onnx", "ml-dtypes", "numpy"),
     }
 
 
-def run(build: Build, folder: Path) -> tuple[dict, dict]:
+def make(canonical, request: Request, chosen: Choice, note: Callable[[str], None] = lambda text: None):
+    """(typed graph, reports of the rewrites): attention in the chosen form, then the precision, then the batch."""
     import onnx
 
     from exporter import casting, onnxio, rewriting
 
-    chosen = choose(build.request)
-    canonical = build.model("rewrite", "model.fp32.onnx")
-    formed, reports = rewriting.rewrite(canonical, build.recipe, steps=chosen.steps(), progress=build.note)
+    formed, reports = rewriting.rewrite(canonical, request.recipe, steps=chosen.steps(), progress=note)
     model = onnx.ModelProto()
     model.CopyFrom(formed)
-    typed = casting.cast(model, build.request.precision, build.request.io)
-    batch = build.request.batch
-    if batch.static:
-        onnxio.fix_batch(typed.model, batch.opt)
-    build.note("checking and writing model.onnx")
+    typed = casting.cast(model, request.precision, request.io)
+    if request.batch.static:
+        onnxio.fix_batch(typed.model, request.batch.opt)
+    note("checking model.onnx")
     onnxio.check(typed.model)
+    return typed, reports
+
+
+def run(build: Build, folder: Path) -> tuple[dict, dict]:
+    from exporter import onnxio
+    from exporter.emitted import softmaxes
+
+    chosen = choose(build.request)
+    typed, reports = make(build.model("rewrite", "model.fp32.onnx"), build.request, chosen, build.note)
+    build.note("writing model.onnx")
     onnxio.save(typed.model, folder / FILE)
-    attention = [n.name for n in typed.model.graph.node if n.op_type in ("Softmax", "Attention")]
     return {
         "form": {"name": chosen.form, "why": chosen.why, "compiler": chosen.compiler},
         "rewrites": [r.as_dict() for r in reports],
@@ -56,7 +68,7 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
         "opset": onnxio.opset(typed.model),
         "casts": typed.casts,
         "kept_fp32": typed.kept,
-        "attention": attention,
+        "attention": softmaxes(typed.model),
         "inputs": [onnxio.describe(v) for v in typed.model.graph.input],
         "outputs": [onnxio.describe(v) for v in typed.model.graph.output],
     }, {FILE: typed.model}

@@ -1,0 +1,78 @@
+"""``make explain``: what each rewrite did to the graph and to the kernels, and what became of each block."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from exporter import choice, emitted, onnxio, pipeline, rewriting
+from exporter.progress import Progress
+from exporter.stages import typed
+from exporter.types import Request, RewriteStep
+
+
+def explain(request: Request, progress: Progress) -> dict:
+    """``steps``: every rewrite that matched, with kernels and bytes of the graph after it; ``blocks``: kernels by kind.
+
+    Each intermediate graph is typed and compiled as it is. The first step is the graph as it was exported.
+    """
+    build = pipeline.prepare(request, progress, pipeline.CANONICAL)
+    model = build.model("trace", "raw.onnx")
+    rows = [_row("as exported", None, *_compiled(model, request, progress, "as exported"))]
+    found = None
+    wanted = [s for s in request.recipe.rewrites if s.name not in request.without]
+    for step in (*wanted, *choice.choose(request).steps()):
+        changed, reports = rewriting.rewrite(model, request.recipe, steps=[_once(step)])
+        if reports[0].matches:
+            model = changed
+            found, names = _compiled(model, request, progress, _label(step))
+            rows.append(_row(_label(step), reports[0], found, names))
+    return {
+        "model": request.recipe.name,
+        "precision": request.precision.name,
+        "batch": str(request.batch),
+        "targets": list(request.targets),
+        "form": choice.choose(request).form,
+        "steps": rows,
+        "blocks": _blocks(found.sized) if found is not None else {},
+    }
+
+
+def _once(step: RewriteStep) -> RewriteStep:
+    """The step without its due count, which was checked when the canonical graph was made."""
+    return RewriteStep(step.name, None, step.options)
+
+
+def _label(step: RewriteStep) -> str:
+    return f"{step.name} {' '.join(step.options.values())}".strip()
+
+
+def _compiled(model, request: Request, progress: Progress, label: str):
+    """(what the compiler emitted of the graph, its attentions' names)."""
+    with progress.stage(label) as line, tempfile.TemporaryDirectory() as scratch:
+        made, _ = typed.make(model, request, choice.Choice(choice.CANONICAL_FORM, "as it is"), line.show)
+        path = Path(scratch) / "step.onnx"
+        onnxio.save(made.model, path)
+        found = emitted.emit(made.model, path, request, Path(scratch))
+        line.summary = f"{len(found.engine)} kernels"
+    return found, emitted.softmaxes(made.model)
+
+
+def _row(label: str, report, found, names: list[str]) -> dict:
+    from exporter import kernels
+
+    totals = kernels.totals(found.engine, found.sized, names)
+    facts = {"kernels": totals.count, "fused_attention": totals.fused_attention, "bytes_moved": totals.bytes_moved}
+    if report is None:
+        return {"rewrite": label, **facts}
+    rewrite = {k: getattr(report, k) for k in ("matches", "nodes_before", "nodes_after", "max_abs_error")}
+    return {"rewrite": label, **rewrite, "refused": len(report.refused), **facts}
+
+
+def _blocks(kernels) -> dict[str, dict[str, int]]:
+    """How many kernels of each kind a block became."""
+    made: dict[str, Counter] = defaultdict(Counter)
+    for kernel in kernels:
+        made[kernel.block or "-"][kernel.kind] += 1
+    return {block: dict(kinds) for block, kinds in made.items()}

@@ -1,0 +1,43 @@
+"""What a graph costs, judged by what the compiler made of it: launches, and the least time that each kernel needs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from exporter import kernels as kernel_lists
+from exporter import roofline
+from exporter.kernels import Kernel
+
+LAUNCH_US = 1.5
+"""What a kernel costs beside its work, in microseconds: an assumption, of the order of the gap between two dependent
+kernels of one CUDA graph. It weighs kernels against bytes; where a GPU is, measure instead."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """``total_us`` = kernels x ``LAUNCH_US`` + ``floor_us``; smaller is better. ``fused`` attentions of ``due``."""
+
+    kernels: int
+    fused: int
+    due: int
+    bytes_moved: int
+    floor_us: float
+    total_us: float
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """What candidates are sorted by: unfused attention first of all, since its scores go through memory."""
+        return self.due - self.fused, self.total_us
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def of(engine: list[Kernel], sized: list[Kernel], softmaxes: list[str], target: str, tf32: bool = False) -> Score:
+    """The score of an engine's kernels; ``sized`` are those of its static twin where the batch is free."""
+    totals = kernel_lists.totals(engine, sized, softmaxes)
+    floor = roofline.microseconds(sized, roofline.CHIPS[target], tf32)
+    total = totals.count * LAUNCH_US + floor
+    return Score(
+        totals.count, totals.fused_attention, len(softmaxes), totals.bytes_moved, round(floor, 1), round(total, 1)
+    )

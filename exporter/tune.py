@@ -1,0 +1,72 @@
+"""``make tune``: every form of attention through the real compiler, and the table of who won.
+
+A candidate is the canonical graph with its attention in one form, typed and compiled as ``make engine`` would; it is
+scored by what the compiler emitted (:mod:`exporter.score`). Each is proven equal to the canonical graph before it is
+compiled, as every rewrite is.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+
+from exporter import choice, emitted, onnxio, pipeline, score
+from exporter.backends import tensorrt
+from exporter.errors import UsageError
+from exporter.progress import Progress
+from exporter.request import FORMS
+from exporter.stages import typed
+from exporter.store import write_atomically
+from exporter.types import Request
+
+
+def tune(request: Request, progress: Progress) -> dict:
+    """The row of the table for this request: every candidate's score, and the winner."""
+    if not request.recipe.attention_blocks:
+        raise UsageError(
+            f"{request.recipe.name} has no attention to tune",
+            found="no attention blocks",
+            expected="a model with attention",
+            next="make list",
+        )
+    build = pipeline.prepare(request, progress, pipeline.CANONICAL)
+    canonical = build.model("rewrite", "model.fp32.onnx")
+    candidates = {}
+    for form in FORMS:
+        with progress.stage(form) as line:
+            candidates[form] = row = _candidate(canonical, request, form, line.show)
+            line.summary = ", ".join(f"{k} {v}" for k, v in row.items() if k != "seconds")
+    scored = {form: row for form, row in candidates.items() if "refused" not in row}
+    return {
+        "compiler": f"{request.backend} {tensorrt.version(request.backend)}",
+        "winner": min(scored, key=lambda form: (scored[form]["due"] - scored[form]["fused"], scored[form]["total_us"])),
+        "candidates": candidates,
+    }
+
+
+def _candidate(canonical, request: Request, form: str, note) -> dict:
+    """A form's score, or why the graph or the compiler refuses it."""
+    started = time.perf_counter()
+    made, reports = typed.make(canonical, request, choice.Choice(form, "a candidate"), note)
+    refused = {why for r in reports if r.name == "attention_form" for why in r.refused.values()}
+    if refused and not any(r.matches for r in reports if r.name == "attention_form"):
+        return {"refused": "; ".join(sorted(refused))}
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "candidate.onnx"
+        onnxio.save(made.model, path)
+        note(f"{request.backend}, {form}")
+        try:
+            found = emitted.emit(made.model, path, request, Path(scratch))
+        except UsageError as error:
+            return {"refused": str(error.found)}
+    names = emitted.softmaxes(made.model)
+    result = score.of(found.engine, found.sized, names, request.targets[0], request.precision.tf32)
+    return result.as_dict() | {"seconds": round(time.perf_counter() - started, 1)}
+
+
+def record(request: Request, row: dict) -> None:
+    """Put the row into the table that ``make engine`` reads, in place of an older one."""
+    table = choice.read() | {choice.key(request.recipe.name, request): row}
+    write_atomically(choice.TABLE, json.dumps(dict(sorted(table.items())), indent=1) + "\n")
