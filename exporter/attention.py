@@ -19,7 +19,9 @@ from exporter.moves import Map, Maps, is_move
 from exporter.orders import Order, recognised
 from exporter.surgery import Shapes, constant
 
-BATCHES = (1, 2)
+BATCH = 2
+BATCHES = (BATCH, 3)
+"""Batches at which maps are read: at one alone, an axis of another meaning may be as long as the batch."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,11 @@ class _Finder:
         self.free = DataFree(graph, shapes)
 
     def attention(self, softmax: gs.Node) -> Attention:
-        shape = self.shapes(2).shapes.get(softmax.inputs[0].name)
+        shape = self.shapes(BATCH).shapes.get(softmax.inputs[0].name)
         if shape is None or softmax.attrs.get("axis", -1) not in (-1, len(shape) - 1):
             raise Refusal("the softmax is not over the last axis")
+        if self._is_output(softmax.outputs[0]):
+            raise Refusal("its weights are an output")
         values = _reader(softmax.outputs[0])
         steps = scores.steps(softmax.inputs[0], self.free, self.shapes)
         operands = [self._operand(t, swap) for t, swap in _ends(steps.product, values)]
@@ -113,38 +117,40 @@ class _Finder:
         scale = _by_head(steps.scale * factor * k_factor, groups)
         bias = _by_window(steps.bias, groups, q.rows.shape[1], k.rows.shape[1])
         result, order = self._result(values, groups, q.rows, v.columns)
-        first, second = (self.shapes(b).shapes[result.name] for b in BATCHES)
+        first, second = (self.shapes(b).shapes[result.name] for b in (1, BATCH))
         shape = tuple(a if a == b else -1 for a, b in zip(first, second, strict=True))
         return Attention(softmax, values, q, k, v, scale, bias, result, order, shape)
 
     def _operand(self, tensor: gs.Tensor, swap: bool) -> tuple[Operand, np.ndarray, float]:
         """(operand, (window, head) of each group of its batch axes, the number it is multiplied by)."""
-        one, two = (self._map(tensor, batch, swap) for batch in BATCHES)
-        inner, eps = _normalised(one.source)
-        factor = one.factor
-        if inner is not None:
-            one, two = (_composed(m, self.maps.of(inner, b)) for m, b in zip((one, two), BATCHES, strict=True))
-        source = one.source
-        first, second = (self.shapes(b).shapes.get(source.name) for b in BATCHES)
+        maps = [self._map(tensor, batch, swap) for batch in BATCHES]
+        factor = maps[0].factor
+        inner, eps = _normalised(maps[0].source)
+        if inner is not None and all(map(_whole_vectors, maps)):
+            maps = [_composed(m, self.maps.of(inner, b)) for m, b in zip(maps, BATCHES, strict=True)]
+        else:
+            eps = None
+        source = maps[0].source
+        order, width = self._rows(source)
+        rows, columns = _taken(maps[0].places, order, width, BATCHES[0], source.name)
+        again = _taken(maps[1].places, order, width, BATCHES[1], source.name)
+        if not (np.array_equal(rows, again[0]) and np.array_equal(columns, again[1])):
+            raise Refusal(f"{source.name} is taken apart in another way at another batch")
+        window, rows = _numbered(rows)
+        head, heads = _numbered(columns)
+        groups = np.stack([window, head], 1)
+        if len(groups) != len(rows) * len(heads) or len(np.unique(groups, axis=0)) != len(groups):
+            raise Refusal(f"{source.name} does not give every head of every window")
+        return Operand(source, rows, heads, order, eps), groups, factor
+
+    def _rows(self, source: gs.Tensor) -> tuple[Order, int]:
+        """(the order of a source's rows, its columns)."""
+        first, second = (self.shapes(b).shapes[source.name] for b in (1, 2))
         free = [i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a != b]
         if len(free) != 1 or free[0] == len(first) - 1:
             raise Refusal(f"{source.name} has no batch axis")
-        width, count = first[-1], int(np.prod(first[:-1]))
-        order = Order(np.arange(count), int(np.prod(first[: free[0]], dtype=np.int64)))
-        tokens, features = two.places.shape[-2:]
-        places = two.places.reshape(-1, tokens, features)
-        names, columns = order.rows(2)[places // width], places % width
-        if (names != names[:, :, :1]).any() or (columns != columns[:, :1, :]).any():
-            raise Refusal(f"{source.name} is not taken apart by rows and columns")
-        half = len(places) // 2
-        apart = (names[:half, :, :, 0] == 0).all() and (names[half:, :, :, 0] == 1).all()
-        if not apart or not np.array_equal(names[:half, ..., 1], names[half:, ..., 1]):
-            raise Refusal(f"the images of a batch are not apart in {source.name}")
-        window, rows = _numbered(names[:half, :, 0, 1])
-        head, heads = _numbered(columns[:half, 0, :])
-        if half != len(rows) * len(heads):
-            raise Refusal(f"{source.name} does not give every head of every window")
-        return Operand(source, rows, heads, order, eps), np.stack([window, head], 1), factor
+        count, positions = int(np.prod(first[:-1])), int(np.prod(first[: free[0]], dtype=np.int64))
+        return Order(np.arange(count), positions), first[-1]
 
     def _map(self, tensor: gs.Tensor, batch: int, swap: bool) -> Map:
         found = self.maps.of(tensor, batch, factors=True)
@@ -154,26 +160,23 @@ class _Finder:
 
     def _result(self, values: gs.Node, groups, rows: np.ndarray, columns: np.ndarray) -> tuple[gs.Tensor, Order]:
         """The tensor in which the heads stand side by side again, and the order of its rows."""
-        (heads, features), tokens = columns.shape, rows.shape[1]
-        tensor, half = values.outputs[0], len(groups)
-        while (
-            len(tensor.outputs) == 1 and is_move(tensor.outputs[0]) and not any(tensor is t for t in self.graph.outputs)
-        ):
+        tensor = values.outputs[0]
+        while len(tensor.outputs) == 1 and is_move(tensor.outputs[0]) and not self._is_output(tensor):
             tensor = tensor.outputs[0].outputs[0]
-            found = self.maps.of(tensor, 2)
-            if found is None or found.source is not values.outputs[0]:
+            maps = [self.maps.of(tensor, batch) for batch in BATCHES]
+            if any(m is None or m.source is not values.outputs[0] for m in maps):
                 break
-            if found.places.shape[-1] != heads * features:
-                continue
-            group, inside = np.divmod(found.places.reshape(-1, heads, features), tokens * features)
-            image, group = np.divmod(group, half)
-            token = groups[group, 0] * tokens + inside // features
-            right = (groups[group, 1] == np.arange(heads)[:, None]) & (inside % features == np.arange(features))
-            names = np.stack([image, token], -1)
-            order = recognised(names[:, 0, 0], 2)
-            if right.all() and (names == names[:, :1, :1]).all() and order is not None:
-                return tensor, order
+            if maps[0].places.shape[-1] == columns.size:
+                orders = [
+                    _joined(m.places, groups, rows.shape[1], columns.shape, batch)
+                    for m, batch in zip(maps, BATCHES, strict=True)
+                ]
+                if orders[0] is not None and orders[0] == orders[1]:
+                    return tensor, orders[0]
         raise Refusal("its heads are not put side by side again")
+
+    def _is_output(self, tensor: gs.Tensor) -> bool:
+        return any(tensor is t for t in self.graph.outputs)
 
 
 def _reader(weights: gs.Tensor) -> gs.Node:
@@ -194,7 +197,8 @@ def _normalised(tensor: gs.Tensor) -> tuple[gs.Tensor | None, float | None]:
     if node is None or node.op != "Div" or not node.inputs[1].inputs:
         return None, None
     x, clip = node.inputs[0], node.inputs[1].inputs[0]
-    low = constant(clip.inputs[1]) if clip.op in ("Clip", "Max") and len(clip.inputs) > 1 else None
+    bounds = [t for t in clip.inputs[1:] if t.name] if clip.op in ("Clip", "Max") else []
+    low = constant(clip.inputs[1]) if len(bounds) == 1 else None
     length = clip.inputs[0].inputs[0] if low is not None and low.size == 1 and clip.inputs[0].inputs else None
     if length is None or length.op != "ReduceL2" or length.inputs[0] is not x or not length.attrs.get("keepdims", 1):
         return None, None
@@ -202,10 +206,50 @@ def _normalised(tensor: gs.Tensor) -> tuple[gs.Tensor | None, float | None]:
     return (x, float(low.reshape(()))) if axes is not None and [int(a) for a in axes] == [-1] else (None, None)
 
 
+def _whole_vectors(found: Map) -> bool:
+    """Whether each vector of an operand is all of its source's last axis, over which that is normalised."""
+    width = found.source_shape[-1]
+    row, column = np.divmod(found.places, width)
+    return bool(
+        found.places.shape[-1] == width
+        and (row == row[..., :1]).all()
+        and (np.sort(column, -1) == np.arange(width)).all()
+    )
+
+
+def _taken(places: np.ndarray, order: Order, width: int, batch: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """(tokens, columns) of each group of an image: (groups, tokens) and (groups, features)."""
+    tokens, features = places.shape[-2:]
+    rows, columns = np.divmod(places.reshape(-1, tokens, features), width)
+    if (rows != rows[:, :, :1]).any() or (columns != columns[:, :1, :]).any():
+        raise Refusal(f"{name} is not taken apart by rows and columns")
+    if len(rows) % batch:
+        raise Refusal(f"the images of a batch are not apart in {name}")
+    names = order.rows(batch)[rows[:, :, 0]].reshape(batch, -1, tokens, 2)
+    columns = columns[:, 0].reshape(batch, -1, features)
+    images = np.arange(batch).reshape(-1, 1, 1)
+    if (names[..., 0] != images).any() or (names[..., 1] != names[:1, ..., 1]).any() or (columns != columns[:1]).any():
+        raise Refusal(f"the images of a batch are not apart in {name}")
+    return names[0, ..., 1], columns[0]
+
+
+def _joined(places: np.ndarray, groups: np.ndarray, tokens: int, shape: tuple[int, int], batch: int) -> Order | None:
+    """The order of rows in which all heads stand side by side, or None where they do not; ``shape`` is V's columns'."""
+    heads, features = shape
+    group, inside = np.divmod(places.reshape(-1, heads, features), tokens * features)
+    image, group = np.divmod(group, len(groups))
+    token = groups[group, 0] * tokens + inside // features
+    right = (groups[group, 1] == np.arange(heads)[:, None]) & (inside % features == np.arange(features))
+    names = np.stack([image, token], -1)
+    if not right.all() or (names != names[:, :1, :1]).any():
+        return None
+    return recognised(names[:, 0, 0], batch)
+
+
 def _composed(outer: Map, inner: Map | None) -> Map:
     if inner is None:
         raise Refusal(f"{outer.source.name} cannot be followed to one tensor")
-    return Map(inner.source, inner.places.reshape(-1)[outer.places], outer.factor)
+    return replace(inner, places=inner.places.reshape(-1)[outer.places], factor=outer.factor)
 
 
 def _numbered(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -217,6 +261,8 @@ def _numbered(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _groups(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Values of two images by group, which must be the same in both."""
+    if values.size != 2 * len(groups) * values.shape[-2] * values.shape[-1]:
+        raise Refusal("its softmax is over more scores than its product has")
     both = values.reshape(2, len(groups), *values.shape[-2:])
     if not np.array_equal(both[0], both[1]):
         raise Refusal("its bias is not the same for every image")

@@ -23,6 +23,7 @@ class Map:
     """``result.flat[i] == factor * source.flat[places.flat[i]]`` at one batch; ``places`` has the result's shape."""
 
     source: gs.Tensor
+    source_shape: tuple[int, ...]
     places: np.ndarray
     factor: float = 1.0
 
@@ -44,7 +45,7 @@ class Maps:
         if shape is None or min(shape, default=1) < 1 or np.prod(shape, dtype=np.int64) > LIMIT:
             return None
         places = self._places(tensor, source, shape, factors)
-        return None if places is None else Map(source, places, factor)
+        return None if places is None else Map(source, tuple(shape), places, factor)
 
     def _source(self, tensor: gs.Tensor, factors: bool) -> tuple[gs.Tensor | None, float]:
         """The tensor where movement begins, going up from ``tensor``; (None, 1) where two begin."""

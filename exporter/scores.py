@@ -41,14 +41,14 @@ def steps(tensor: gs.Tensor, free: DataFree, shapes: Shapes) -> Steps:
         node = tensor.inputs[0] if tensor.inputs else None
         if node is None:
             raise Refusal("its scores are not a product of queries and keys")
+        if len(tensor.outputs) != 1:
+            raise Refusal(f"the scores of {node.name} have other readers")
         if node.op == "MatMul" and not any(isinstance(t, gs.Constant) for t in node.inputs):
             break
         data = [i for i, t in enumerate(node.inputs) if not free.holds(t)]
         known = node.op in STEPS_WITH_ONE_DATA and len(data) == 1 and (node.op in ARITHMETIC or is_move(node))
         if not known or (node.op == "Div" and data != [0]):
             raise Refusal(f"{node.op} {node.name} on its scores depends on the input")
-        if len(tensor.outputs) != 1:
-            raise Refusal(f"the scores of {node.name} have other readers")
         chain.append((node, data[0]))
         tensor = node.inputs[data[0]]
     shape = shapes(BATCH).shapes.get(tensor.name)

@@ -10,12 +10,15 @@ import onnxruntime as ort
 from onnx import helper, numpy_helper, parser
 
 from exporter import casting, numerics, onnxio, registry
-from exporter.shapes import infer
+from exporter.rewriting import shapes_of
 
 NARROW = {"fp16": "FLOAT16", "bf16": "BFLOAT16"}
 
 BATCHES = (1, 3, 8)
 """Batches at which a graph is run: the two that the tool itself tries, and one that it does not."""
+
+RELATIVE = 1e-5
+"""Share of an output's largest value by which a rewrite may move it that is not exact bit by bit."""
 
 
 def graph(text: str, opset: int = 22, **weights) -> onnx.ModelProto:
@@ -74,13 +77,15 @@ def run(model, feeds, level="DISABLE_ALL") -> dict[str, np.ndarray]:
     return dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
 
 
-def apply(name: str, model: onnx.ModelProto) -> tuple[int, onnx.ModelProto]:
+def apply(name: str, model: onnx.ModelProto, **options) -> tuple[int, onnx.ModelProto]:
     """``model`` after the rewrite ``name``, which found as many matches; the result is checked."""
     surgery = gs.import_onnx(model)
-    matches = importlib.import_module(f"exporter.rewrites.{name}").apply(surgery, lambda batch: infer(model, batch))
+    matches = importlib.import_module(f"exporter.rewrites.{name}").apply(surgery, shapes_of(model), **options)
     after = gs.export_onnx(surgery.cleanup().toposort(), do_type_check=False)
     after.ir_version = model.ir_version
     onnxio.check(after)
+    names = [n.name for n in after.graph.node]
+    assert len(set(names)) == len(names), f"names of several nodes: {sorted({n for n in names if names.count(n) > 1})}"
     return matches, after
 
 
@@ -94,11 +99,22 @@ def assert_same(before, after, batches=BATCHES) -> None:
             np.testing.assert_array_equal(new[name], value, err_msg=f"{name} at batch {batch}", strict=True)
 
 
-def rewritten(name: str, model: onnx.ModelProto, matches: int, batches=BATCHES) -> onnx.ModelProto:
-    """The rewrite found ``matches``, left a valid graph and changed no result."""
-    found, after = apply(name, model)
+def assert_close(before, after, batches=BATCHES, relative=RELATIVE) -> None:
+    """The same outputs up to a share of each one's largest value, for rewrites that change the order of a sum."""
+    for batch in batches:
+        feeds = feed(before, batch)
+        old, new = run(before, feeds), run(after, feeds)
+        assert list(old) == list(new), f"outputs {list(new)}, were {list(old)}"
+        for name, value in old.items():
+            limit, says = relative * np.abs(value).max(), f"{name} at batch {batch}"
+            np.testing.assert_allclose(new[name], value, rtol=0, atol=limit, err_msg=says, strict=True)
+
+
+def rewritten(name: str, model: onnx.ModelProto, matches: int, batches=BATCHES, close=False, **options):
+    """The rewrite found ``matches``, left a valid graph and changed no result (``close``: by no more than 1e-5)."""
+    found, after = apply(name, model, **options)
     assert found == matches, f"{found} matches, {matches} are due"
-    assert_same(model, after, batches)
+    (assert_close if close else assert_same)(model, after, batches)
     return after
 
 
