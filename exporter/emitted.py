@@ -21,11 +21,15 @@ ENGINE = "model.engine"
 
 @dataclass(frozen=True)
 class Emitted:
-    """``engine``: the kernels of ``model.engine``; ``sized``: those of its static twin, with bytes and FLOPs known."""
+    """``engine``: the kernels of ``model.engine``; ``sized``: those of its static twin, with bytes and FLOPs known.
+
+    ``synchronisations``: signals and waits between the engine's streams, 0 where the backend does not list them.
+    """
 
     engine: list[Kernel]
     sized: list[Kernel]
     builds: dict[str, tensorrt.Built]
+    synchronisations: int
 
 
 def emit(model: onnx.ModelProto, path: Path, request: Request, folder: Path) -> Emitted:
@@ -36,12 +40,13 @@ def emit(model: onnx.ModelProto, path: Path, request: Request, folder: Path) -> 
         jobs["static_twin"] = _static_twin(model, folder, request)
     built = dict(zip(jobs, tensorrt.build(list(jobs.values()), request.recipe.name), strict=True))
     lists = [_layers(Path(job.log)) for job in jobs.values()]
+    waits = layers.synchronisations(Path(jobs["engine"].log).read_text()) if request.backend == "tensorrt-rtx" else 0
     for scratch in (file for job in jobs.values() for file in folder.glob(f"{Path(job.log).stem}.*")):
         if scratch.name != ENGINE and scratch != path:
             scratch.unlink()
     counts = flops.per_node(model, batch.opt)
     engine, sized = (kernels.with_flops(found, counts) for found in (lists[0], lists[-1]))
-    return Emitted(engine, sized, built)
+    return Emitted(engine, sized, built, waits)
 
 
 def _layers(log: Path) -> list[Kernel]:

@@ -36,6 +36,12 @@ def parse(log: str) -> list[Kernel]:
     return [k for k in kernels if k.layer_type not in NO_KERNEL]
 
 
+def synchronisations(log: str) -> int:
+    """How often kernels of one stream signal or wait for those of another."""
+    found = [_LAYER.match(line) for line in _section(log)]
+    return sum(f is not None and f["type"] in ("signal", "wait") for f in found)
+
+
 def from_inspector(text: str) -> list[Kernel]:
     """The kernels in the JSON of TensorRT's engine inspector (``IEngineInspector``, detailed verbosity).
 

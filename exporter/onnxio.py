@@ -51,13 +51,13 @@ def save(model: onnx.ModelProto, path: Path) -> list[Path]:
                 shell.graph.initializer.append(tensor)
                 continue
             raw = tensor.raw_data or numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data
-            shell.graph.initializer.append(_outside(tensor, beside.name, offset, len(raw)))
+            shell.graph.initializer.append(outside(tensor, beside.name, offset, len(raw)))
             offset += f.write(raw)
     path.write_bytes(shell.SerializeToString(deterministic=True))
     return [path, beside]
 
 
-def _outside(tensor: TensorProto, location: str, offset: int, length: int) -> TensorProto:
+def outside(tensor: TensorProto, location: str, offset: int, length: int) -> TensorProto:
     """A tensor of the same name, type and shape whose values lie in another file."""
     made = TensorProto(
         name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, data_location=TensorProto.EXTERNAL
@@ -93,7 +93,7 @@ def detach(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, np.ndarra
     for tensor in model.graph.initializer:
         if nbytes(tensor) > LARGE:
             arrays[tensor.name] = numpy_helper.to_array(tensor)
-            shell.graph.initializer.append(_outside(tensor, "weights", 0, nbytes(tensor)))
+            shell.graph.initializer.append(outside(tensor, "weights", 0, nbytes(tensor)))
         else:
             shell.graph.initializer.append(tensor)
     return shell, arrays

@@ -17,7 +17,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from exporter import onnxio
+from exporter import detached, onnxio
 from exporter.backends import onnxruntime as ort_backend
 from exporter.errors import CheckFailed
 from exporter.shapes import Inferred, infer
@@ -49,33 +49,35 @@ def rewrite(
     G_LOGGER.module_severity = {"": G_LOGGER.ERROR}
     gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.ERROR
     feeds = _feeds(model)
+    shell, arrays = onnxio.detach(model)
     before = None
-    shapes = shapes_of(model)
+    shapes = shapes_of(shell)
     reports = []
     for step in recipe.rewrites if steps is None else steps:
         if step.name in without:
             continue
         progress(step.name)
         started = time.perf_counter()
-        nodes, error, refused = len(model.graph.node), None, {}
-        graph = gs.import_onnx(model)
+        nodes, error, refused = len(shell.graph.node), None, {}
+        graph = detached.imported(shell, arrays)
         matches = apply(step, graph, shapes, refused)
         _check_count(step, matches, recipe, native_image)
         applied = time.perf_counter()
         if matches:
             with _blaming(step, recipe):
-                changed = export(graph.cleanup().toposort(), model)
+                changed, weights = detached.exported(graph.cleanup().toposort(), shell)
                 onnxio.check(changed)
             applied = time.perf_counter()
-            _check_interface(model, changed, step, recipe)
-            before = before or _outputs(model, feeds)
+            _check_interface(shell, changed, step, recipe)
+            before = before or _outputs(shell, arrays, feeds)
             with _blaming(step, recipe):
-                after = _outputs(changed, feeds)
+                after = _outputs(changed, weights, feeds)
             error = _compare(before, after, step, recipe)
-            model, before, shapes = changed, after, shapes_of(changed)
+            shell, arrays, before, shapes = changed, weights, after, shapes_of(changed)
         seconds = (round(applied - started, 3), round(time.perf_counter() - applied, 3))
-        reports.append(RewriteReport(step.name, matches, nodes, len(model.graph.node), error, *seconds, refused))
-    return model, reports
+        reports.append(RewriteReport(step.name, matches, nodes, len(shell.graph.node), error, *seconds, refused))
+    changed = any(report.matches for report in reports)
+    return detached.whole(shell, arrays) if changed else model, reports
 
 
 def apply(step: RewriteStep, graph: gs.Graph, shapes, refused: dict[str, str]) -> int:
@@ -83,14 +85,6 @@ def apply(step: RewriteStep, graph: gs.Graph, shapes, refused: dict[str, str]) -
     function = importlib.import_module(f"exporter.rewrites.{step.name}").apply
     says = {"refused": refused} if "refused" in inspect.signature(function).parameters else {}
     return function(graph, shapes, **step.options, **says)
-
-
-def export(graph: gs.Graph, like: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph as a model with the header of ``like``."""
-    model = gs.export_onnx(graph, do_type_check=False)
-    model.producer_name, model.producer_version = like.producer_name, like.producer_version
-    model.ir_version = like.ir_version
-    return model
 
 
 def shapes_of(model: onnx.ModelProto):
@@ -113,8 +107,8 @@ def _feeds(model: onnx.ModelProto) -> list[dict[str, np.ndarray]]:
     return [{spec.name: np.ascontiguousarray(noise[-batch:])} for batch in batches]
 
 
-def _outputs(model: onnx.ModelProto, feeds: list[dict]) -> list[dict[str, np.ndarray]]:
-    made = ort_backend.session(model)
+def _outputs(shell: onnx.ModelProto, arrays: detached.Arrays, feeds: list[dict]) -> list[dict[str, np.ndarray]]:
+    made = ort_backend.session(shell, arrays)
     return [ort_backend.run(made, feed) for feed in feeds]
 
 

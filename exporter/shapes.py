@@ -1,8 +1,9 @@
 """Every tensor's type and shape at a given batch, shape arithmetic evaluated.
 
 ONNX's own inference propagates few integer operators, so a Reshape whose target is computed from ``Shape`` stays
-unknown to it. Here each node is inferred in turn (``onnx.shape_inference.infer_node_outputs``), and an integer
-node whose inputs are known is run with ONNX's reference implementation.
+unknown to it. What it leaves open is followed node by node here: each is inferred in turn
+(``onnx.shape_inference.infer_node_outputs``), and an integer node whose inputs are known is run with ONNX's reference
+implementation.
 """
 
 from __future__ import annotations
@@ -44,14 +45,26 @@ def infer(model: onnx.ModelProto, batch: int | None = None) -> Inferred:
         types[tensor.name] = helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
         values[tensor.name] = numpy_helper.to_array(tensor)
     opsets = {o.domain: o.version for o in shell.opset_import}
+    types |= _at_once(shell)
     for node in shell.graph.node:
-        _infer_node(node, types, values, shell)
+        if not all(name in types for name in node.output):
+            _infer_node(node, types, values, shell)
         _evaluate(node, types, values, opsets)
     return Inferred(
         {name: kind.tensor_type.elem_type for name, kind in types.items()},
         {name: _shape(kind) for name, kind in types.items()},
         values,
     )
+
+
+def _at_once(shell: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
+    """What ONNX's inference of the whole graph knows to the last axis: all of a graph without shape arithmetic."""
+    del shell.graph.value_info[:]
+    try:
+        whole = onnx.shape_inference.infer_shapes(shell, data_prop=True)
+    except onnx.shape_inference.InferenceError:
+        return {}
+    return {v.name: v.type for v in whole.graph.value_info if -1 not in (_shape(v.type) or (-1,))}
 
 
 def _shape(kind: onnx.TypeProto) -> tuple[int, ...] | None:

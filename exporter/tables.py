@@ -7,7 +7,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from exporter import registry
+from exporter import choice, registry
 
 
 def _print(table) -> None:
@@ -195,7 +195,7 @@ def tuned(request, row: dict) -> None:
     """The candidates of ``make tune``, best first, and the winner."""
     table = _table(
         "form", ">kernels", ">fused", ">MB", ">floor us", ">score us", "refused",
-        title=f"{request.recipe.name} {request.precision.name} {request.targets[0]} batch {request.batch}, {row['compiler']}",
+        title=f"{choice.key(request.recipe.name, request)}, {row['compiler']}",
     )  # fmt: skip
     for form, c in sorted(row["candidates"].items(), key=lambda item: item[1].get("total_us", float("inf"))):
         if "refused" in c:

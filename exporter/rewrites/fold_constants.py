@@ -13,7 +13,7 @@ from math import prod
 
 import onnx_graphsurgeon as gs
 
-from exporter.surgery import Shapes
+from exporter.surgery import Shapes, constant
 
 LIMIT = 64 * 1024 * 1024
 
@@ -26,6 +26,8 @@ RANDOM = frozenset(
 def apply(graph: gs.Graph, shapes: Shapes) -> int:
     """Rewrite in place; returns the number of nodes that were computed away."""
     graph.cleanup()  # what nothing reads is no match
+    for tensor in graph.tensors().values():
+        _ = constant(tensor)  # onnx-graphsurgeon runs what it folds: values that are only referred to must be there
     known = shapes(1).shapes
 
     def excluded(node: gs.Node) -> bool:

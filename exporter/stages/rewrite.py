@@ -14,6 +14,7 @@ NAME = "rewrite"
 NEEDS = ("trace",)
 REWRITING = (
     "exporter.rewriting",
+    "exporter.detached",
     "exporter.surgery",
     "exporter.shapes",
     "exporter.moves",

@@ -1,0 +1,74 @@
+"""What the compiler emits for a model as it is exported and after the rewrites, side by side in one run.
+
+``python benchmarks/kernels.py [model ...]`` compiles each for sm80 at FP16, at the batches of :data:`CASES`, and prints
+kernels, signals and waits, fused attentions, bytes moved, matrix FLOPs and the roofline's floor on an A100. Weights are
+random: a compiler does not look at them.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from exporter import choice, emitted, kernels, onnxio, pipeline, request, roofline
+from exporter.progress import Progress
+from exporter.stages import typed
+
+CASES = {
+    "swin_t": ("1", "32", "1:8:32"),
+    "swin_b": ("1", "32"),
+    "vit_b": ("1", "32", "1:8:32"),
+    "mixer_b": ("1", "32"),
+    "detr_r50": ("1", "1:2:8"),
+}
+TARGET = "sm80"
+COLUMNS = ("model", "batch", "graph", "kernels", "signal/wait", "fused", "MB", "GFLOP", "floor us")
+
+
+def main(*models: str) -> None:
+    rows = []
+    with tempfile.TemporaryDirectory() as out:
+        for model in models or CASES:
+            for batch in CASES.get(model, ("1", "32")):
+                rows += measure(model, batch, out)
+    widths = [max(len(str(row[i])) for row in [COLUMNS, *rows]) for i in range(len(COLUMNS))]
+    for row in [COLUMNS, *rows]:
+        print(
+            "  ".join(
+                f"{cell:<{w}}" if i < 3 else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            )
+        )
+
+
+def measure(model: str, batch: str, out: str) -> list[tuple]:
+    """Two rows: the graph as exported, and in the form that ``make engine`` builds."""
+    asked = request.parse(model, "fp16", batch=batch, target=TARGET, weights="random", out=out)
+    build = pipeline.prepare(asked, Progress(quiet=True), pipeline.CANONICAL)
+    chosen = choice.choose(asked)
+    as_exported = choice.Choice(choice.CANONICAL_FORM, "as exported")
+    graphs = (
+        ("as exported", build.model("trace", "raw.onnx"), as_exported),
+        (chosen.form, build.model("rewrite", "model.fp32.onnx"), chosen),
+    )
+    return [_row(model, batch, label, graph, asked, form) for label, graph, form in graphs]
+
+
+def _row(model: str, batch: str, label: str, graph, asked, form) -> tuple:
+    with tempfile.TemporaryDirectory() as scratch:
+        made, _ = typed.make(graph, asked, form)
+        path = Path(scratch) / "graph.onnx"
+        onnxio.save(made.model, path)
+        found = emitted.emit(made.model, path, asked, Path(scratch))
+    names = emitted.softmaxes(made.model)
+    totals = kernels.totals(found.engine, found.sized, names)
+    floor = roofline.microseconds(found.sized, roofline.CHIPS[TARGET])
+    print(f"{model} batch {batch} {label}: {totals.count} kernels", file=sys.stderr, flush=True)
+    return (
+        model, batch, label, totals.count, found.synchronisations, f"{totals.fused_attention}/{len(names)}",
+        f"{totals.bytes_moved / 1e6:.0f}", f"{totals.flops / 1e9:.1f}", f"{floor:.0f}",
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
