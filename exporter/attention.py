@@ -53,6 +53,8 @@ class Attention:
     """
 
     softmax: gs.Node
+    product: gs.Node
+    """The MatMul of the scores."""
     values: gs.Node
     """The MatMul that mixes the values; its module is the attention's."""
     q: Operand
@@ -119,7 +121,7 @@ class _Finder:
         result, order = self._result(values, groups, q.rows, v.columns)
         first, second = (self.shapes(b).shapes[result.name] for b in (1, BATCH))
         shape = tuple(a if a == b else -1 for a, b in zip(first, second, strict=True))
-        return Attention(softmax, values, q, k, v, scale, bias, result, order, shape)
+        return Attention(softmax, steps.product, values, q, k, v, scale, bias, result, order, shape)
 
     def _operand(self, tensor: gs.Tensor, swap: bool) -> tuple[Operand, np.ndarray, float]:
         """(operand, (window, head) of each group of its batch axes, the number it is multiplied by)."""

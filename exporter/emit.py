@@ -57,6 +57,9 @@ def replace(graph: gs.Graph, old: gs.Tensor, new: gs.Tensor) -> None:
             producer.outputs = [
                 gs.Variable(f"{old.name}/before", old.dtype) if t is old else t for t in producer.outputs
             ]
+        if not new.inputs or any(new is t for t in graph.outputs):
+            graph.nodes.append(gs.Node("Identity", unique(graph, f"{old.name}/Identity"), {}, [new], [old]))
+            return
         for node in list(new.outputs):
             node.inputs = [old if t is new else t for t in node.inputs]
         for node in list(new.inputs):

@@ -60,11 +60,11 @@ def positions_planes(e: Emitter, a: Attention) -> gs.Tensor:
     """Rows position by position; what has no bias and the same input is one product with a plane for each."""
     p = Projections(e, a)
     heads: dict[int, gs.Tensor] = {}
-    bare: dict[int, list[int]] = {}
+    bare: dict[tuple, list[int]] = {}
     for i in range(3):
         x = p.input(i, True)
         if p.biases[i] is None:
-            bare.setdefault(id(x), []).append(i)
+            bare.setdefault((id(x), p.weights[i].shape), []).append(i)
         else:
             product = p.e.op("MatMul", p.e.reshape(x, 1, -1, len(p.weights[i])), p.weights[i][None])
             heads[i] = _position_heads(e, p, i, p.e.op("Add", product, p.biases[i]))

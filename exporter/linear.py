@@ -38,7 +38,8 @@ def of(tensor: gs.Tensor) -> Linear | None:
             if bias is None or not made.inputs or made.inputs[0].op != "MatMul":
                 continue
             found = _product(made)
-            if found is not None and bias.size == bias.shape[-1] == found.weight.shape[1] and len(made.outputs) == 1:
+            alone = found is not None and len(made.outputs) == 1
+            if alone and bias.ndim and bias.size == bias.shape[-1] == found.weight.shape[1]:
                 return Linear(found.input, found.weight, bias.reshape(-1), found.node, tensor)
         return None
     return _product(tensor) if node.op == "MatMul" else _gemm(tensor) if node.op == "Gemm" else None
@@ -57,9 +58,11 @@ def _gemm(tensor: gs.Tensor) -> Linear | None:
     weight = constant(node.inputs[1])
     bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
     plain = node.attrs.get("alpha", 1.0) == 1.0 and node.attrs.get("beta", 1.0) == 1.0 and not node.attrs.get("transA")
-    if weight is None or not plain or (len(node.inputs) > 2 and (bias is None or bias.size != bias.shape[-1])):
+    if weight is None or not plain or (len(node.inputs) > 2 and bias is None):
         return None
     weight = weight.T if node.attrs.get("transB") else weight
-    if bias is not None and bias.size != weight.shape[1]:
+    if bias is not None:
+        if bias.size != 1 and bias.size != bias.shape[-1]:
+            return None
         bias = np.broadcast_to(bias.reshape(-1), weight.shape[1:])
-    return Linear(node.inputs[0], weight, None if bias is None else bias.reshape(-1), node, tensor)
+    return Linear(node.inputs[0], weight, bias, node, tensor)

@@ -30,7 +30,7 @@ from attentions import (
     expected,
     written,
 )
-from graphs import f32, feed, graph, i64, run
+from graphs import f32, feed, graph, i64, run, with_outputs
 
 from exporter import attention as attentions
 from exporter.rewriting import shapes_of
@@ -328,8 +328,7 @@ def test_refused(case):
 
 
 def test_refused_weights_that_are_an_output():
-    model = attention()
-    model.graph.output.add(name="p").type.tensor_type.elem_type = 1
+    model = with_outputs(attention(), "p")
     assert "are an output" in refusal(model)
 
 

@@ -6,8 +6,9 @@ bias comes out as it went in, and the next linear layer's bias takes it: b' = b 
 
 Before: K and V as Linears with bias. After: K and V as products, the output projection with another bias.
 
-Matches: biases that were moved away. Refused: a key's or value's layer that something else reads, too; a value's bias
-where no linear layer follows.
+Matches: biases that were moved away. Refused: a key's or value's layer, or what is moved out of it, that something
+else reads, too, be it the queries or a length that the keys are divided by; a value's bias where no linear layer
+follows. A bias of zeros goes in any case.
 """
 
 from __future__ import annotations
@@ -17,58 +18,97 @@ import onnx_graphsurgeon as gs
 
 from exporter import attention, linear
 from exporter.emit import Emitter, replace
+from exporter.moves import Maps, is_move, scalar_factor
 from exporter.surgery import Shapes, constant
 
 
 def apply(graph: gs.Graph, shapes: Shapes) -> int:
     """Rewrite in place; returns the number of biases that were moved away."""
     graph.cleanup().toposort()
-    matches = 0
+    maps, matches = Maps(shapes), 0
     for found in attention.find(graph, shapes)[0]:
-        matches += _drop(graph, found.k) + _carry(graph, found)
+        matches += _drop(graph, found) + _carry(graph, found, maps)
     graph.cleanup().toposort()
     return matches
 
 
-def _layer(operand: attention.Operand) -> linear.Linear | None:
-    """The operand's own linear layer with a bias; None where another operand or reader shares it."""
+def _layer(graph: gs.Graph, operand: attention.Operand, product: gs.Node) -> linear.Linear | None:
+    """The operand's own linear layer with a bias; None where anything but the product reads of it."""
     layer = linear.of(operand.source)
-    own = layer is not None and len(operand.source.outputs) == 1 and operand.columns.size == layer.weight.shape[1]
-    return layer if own and layer.bias is not None and layer.node.op == "MatMul" else None
+    if layer is None or layer.bias is None or layer.node.op != "MatMul":
+        return None
+    own = operand.columns.size == layer.weight.shape[1] and _readers(graph, layer.output) == {(id(product), 1)}
+    return layer if own or not layer.bias.any() else None
 
 
-def _drop(graph: gs.Graph, operand: attention.Operand) -> int:
-    layer = _layer(operand)
+def _readers(graph: gs.Graph, tensor: gs.Tensor) -> set[tuple[int, int]]:
+    """(id of the node, input) of each operator that reads a tensor, or what movement and numbers make of it."""
+    found = {(0, 0)} if any(tensor is t for t in graph.outputs) else set()
+    for node in tensor.outputs:
+        if is_move(node) or scalar_factor(node):
+            found = found.union(*(_readers(graph, made) for made in node.outputs))
+        else:
+            found |= {(id(node), i) for i, t in enumerate(node.inputs) if t is tensor}
+    return found
+
+
+def _drop(graph: gs.Graph, found: attention.Attention) -> int:
+    layer = _layer(graph, found.k, found.product)
     if layer is not None:
         replace(graph, layer.output, layer.node.outputs[0])
     return int(layer is not None)
 
 
-def _carry(graph: gs.Graph, found: attention.Attention) -> int:
-    layer = _layer(found.v)
-    reader = found.result.outputs[0] if len(found.result.outputs) == 1 else None
-    after = _layer_of(reader, found.result) if layer is not None else None
-    if after is None:
+def _carry(graph: gs.Graph, found: attention.Attention, maps: Maps) -> int:
+    layer = _layer(graph, found.v, found.values)
+    if layer is None:
         return 0
-    carried = (layer.bias[found.v.columns.reshape(-1)].astype(np.float64) @ after.weight).astype(np.float32)
-    if after.bias is None:
-        readers = list(after.output.outputs)
-        made = Emitter(graph, reader).op("Add", after.output, carried)
-        for node in readers:
-            node.inputs = [made if t is after.output else t for t in node.inputs]
-    else:
-        adder = after.output.inputs[0]
-        index = 2 if adder.op == "Gemm" else next(i for i, t in enumerate(adder.inputs) if constant(t) is not None)
-        adder.inputs[index] = gs.Constant(f"{adder.name}/carried", after.bias + carried)
+    if layer.bias.any():
+        after = _layer_after(graph, _moved(graph, found.result, maps))
+        if after is None:
+            return 0
+        _add(graph, after, layer.bias[found.v.columns.reshape(-1)].astype(np.float64) @ after.weight)
     replace(graph, layer.output, layer.node.outputs[0])
     return 1
 
 
-def _layer_of(reader: gs.Node | None, tensor: gs.Tensor) -> linear.Linear | None:
-    """The linear layer, its bias included, that a node of it multiplies ``tensor`` for."""
+def _add(graph: gs.Graph, layer: linear.Linear, carried: np.ndarray) -> None:
+    """Add (out,) to a layer's bias; a layer without one gets an Add that makes its output."""
+    if layer.bias is None:
+        product = gs.Variable(f"{layer.output.name}/product", layer.output.dtype)
+        layer.node.outputs = [product]
+        made = Emitter(graph, layer.node).op("Add", product, carried.astype(np.float32))
+        made.inputs[0].outputs = [layer.output]
+        return
+    adder = layer.output.inputs[0]
+    index = 2 if adder.op == "Gemm" else next(i for i, t in enumerate(adder.inputs) if constant(t) is not None)
+    adder.inputs[index] = gs.Constant(f"{adder.name}/carried", (layer.bias + carried).astype(np.float32))
+
+
+def _moved(graph: gs.Graph, tensor: gs.Tensor, maps: Maps) -> gs.Tensor:
+    """``tensor``, or what movement of whole rows makes of it for its one reader."""
+    start = maps.of(tensor, attention.BATCH)
+    width = start.places.shape[-1]
+    column = np.empty(start.places.size, np.int64)
+    column[start.places] = np.arange(width)
+    while len(tensor.outputs) == 1 and is_move(tensor.outputs[0]) and not any(tensor is t for t in graph.outputs):
+        after = tensor.outputs[0].outputs[0]
+        found = maps.of(after, attention.BATCH)
+        whole = found is not None and found.source is start.source and found.places.size == start.places.size
+        if not whole or found.places.shape[-1] != width or (column[found.places] != np.arange(width)).any():
+            break
+        tensor = after
+    return tensor
+
+
+def _layer_after(graph: gs.Graph, tensor: gs.Tensor) -> linear.Linear | None:
+    """The linear layer, its bias included, that alone reads ``tensor``."""
+    outputs = {id(t) for t in graph.outputs}
+    reader = tensor.outputs[0] if len(tensor.outputs) == 1 and id(tensor) not in outputs else None
     if reader is None or reader.op not in ("MatMul", "Gemm"):
         return None
     made = reader.outputs[0]
-    after = made.outputs[0].outputs[0] if len(made.outputs) == 1 and made.outputs[0].op == "Add" else made
-    found = next((f for f in map(linear.of, (after, made)) if f is not None and f.node is reader), None)
+    biased = len(made.outputs) == 1 and made.outputs[0].op == "Add" and id(made) not in outputs
+    ends = [made.outputs[0].outputs[0], made] if biased else [made]
+    found = next((f for f in map(linear.of, ends) if f is not None and f.node is reader), None)
     return found if found is not None and found.input is tensor else None
