@@ -17,7 +17,7 @@ REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(OUT),--out "$$OUT") $(if $(BACKEND),--backend "$$BACKEND") $(if $(WITHOUT),--without "$$WITHOUT") \
 	$(if $(FORM),--form "$$FORM") $(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
-.PHONY: help engine parity kernels tune explain list test lint bench-pipeline bench-kernels clean model
+.PHONY: help engine parity kernels tune explain list test lint bench-pipeline bench-kernels bench-runtime clean model
 
 help:  ## this text
 	@echo 'Vision transformers from PyTorch to TensorRT engines.'
@@ -81,7 +81,11 @@ lint: $(READY)  ## ruff
 bench-pipeline: $(READY)  ## time and memory of a cold build, a second precision, an unchanged repeat
 	@$(RUN) benchmarks/pipeline.py $(if $(MODEL),"$$MODEL")
 
-bench-kernels: $(READY)  ## kernels and bytes as exported and rewritten, side by side; in ONNX Runtime: time
+bench-runtime: $(READY)  ## time in ONNX Runtime on the CPU: plain export, onnxsim, onnxslim, rewritten, in turns
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@$(RUN) benchmarks/runtime.py $(if $(MODEL),"$$MODEL")
+
+bench-kernels: $(READY)  ## kernels and bytes as exported and rewritten, side by side in one run
 	@$(RUN) benchmarks/kernels.py $(if $(MODEL),"$$MODEL")
 
 clean:  ## remove OUT (build by default): bundles and cache
