@@ -17,6 +17,8 @@ from exporter.surgery import Shapes, constant
 LIMIT = 1 << 25
 """Elements above which a region is not evaluated (a map of 128 MiB)."""
 
+BATCH = 2
+
 
 @dataclass(frozen=True)
 class Map:
@@ -46,6 +48,15 @@ class Maps:
             return None
         places = self._places(tensor, source, shape, factors)
         return None if places is None else Map(source, tuple(shape), places, factor)
+
+    def keeps_columns(self, node: gs.Node) -> bool:
+        """Whether movement leaves the last axis as it is: whole rows go to other places."""
+        shape = self._shapes(BATCH).shapes.get(node.inputs[0].name)
+        if shape is None or min(shape, default=0) < 1 or np.prod(shape, dtype=np.int64) > LIMIT:
+            return False
+        columns = np.broadcast_to(np.arange(shape[-1], dtype=np.int32), shape)
+        moved = MOVES[node.op](node, [columns], 0)
+        return moved.shape[-1:] == shape[-1:] and bool((moved == np.arange(shape[-1])).all())
 
     def _source(self, tensor: gs.Tensor, factors: bool) -> tuple[gs.Tensor | None, float]:
         """The tensor where movement begins, going up from ``tensor``; (None, 1) where two begin."""

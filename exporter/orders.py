@@ -19,7 +19,9 @@ class Order:
     positions: int = 1
 
     def __eq__(self, other) -> bool:
-        return self.positions == other.positions and np.array_equal(self.tokens, other.tokens)
+        return (
+            isinstance(other, Order) and self.positions == other.positions and np.array_equal(self.tokens, other.tokens)
+        )
 
     def __hash__(self) -> int:
         return hash((self.positions, self.tokens.tobytes()))

@@ -99,4 +99,5 @@ def as_result(e: Emitter, made: gs.Tensor, a: Attention) -> gs.Tensor:
     if a.order.natural:
         return e.reshape(made, *a.shape)
     natural = Order(np.arange(a.q.rows.size))
+    made = e.op("Identity", made)  # what comes before is this form, what comes after is a matter of order
     return e.reshape(convert(e, e.reshape(made, -1, width), natural, a.order, width), *a.shape)

@@ -26,6 +26,8 @@ def row_inputs(node: gs.Node, rank: int, width: int) -> list[int] | None:
         return data if data == [0] and node.attrs.get("axis", -1) in (-1, rank - 1) and len(node.outputs) == 1 else None
     if node.op == "MatMul":
         return data if data == [0] and constant(node.inputs[1]).ndim == 2 and rank > 1 else None
+    if node.op == "Gemm":
+        return data if data == [0] and not node.attrs.get("transA") and _for_columns(node.inputs[2:]) else None
     if node.op in REDUCTIONS:
         axes = constant(node.inputs[1]) if len(node.inputs) > 1 else node.attrs.get("axes")
         last = axes is not None and [int(a) for a in axes] in ([-1], [rank - 1])
@@ -35,6 +37,11 @@ def row_inputs(node: gs.Node, rank: int, width: int) -> list[int] | None:
         alike = all(c.size == 1 or (c.size == c.shape[-1] == width and c.ndim <= rank) for c in constants)
         return data if data and alike else None
     return None
+
+
+def _for_columns(tensors: list[gs.Tensor]) -> bool:
+    """Whether constants are the same for every row."""
+    return all(c.size == 1 or c.size == c.shape[-1] for c in (constant(t) for t in tensors))
 
 
 def _absent(tensor: gs.Tensor) -> bool:

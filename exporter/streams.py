@@ -14,9 +14,11 @@ import onnx_graphsurgeon as gs
 from exporter.moves import Maps, is_move
 from exporter.orders import Order, recognised
 from exporter.rowwise import row_inputs
-from exporter.surgery import Shapes
+from exporter.surgery import Shapes, constant
 
 BATCH = 2
+BATCHES = (BATCH, 3)
+"""Batches at which movement is read: rows of all images may look at one of them as if they were of an image each."""
 FLOATS = frozenset({1, 10, 11, 16})
 
 
@@ -82,6 +84,8 @@ class Streams:
         for node in graph.nodes:
             if not is_move(node):
                 self._read(node)
+        for tensor in graph.outputs:
+            self.frame(tensor)
 
     def frame(self, tensor: gs.Tensor) -> Framed | None:
         """The frame of a tensor, also of one that movement makes; None where its rows are no stream's."""
@@ -107,7 +111,7 @@ class Streams:
         return made
 
     def _read(self, node: gs.Node) -> None:
-        shape = self.shape(node.inputs[0]) if node.inputs else None
+        shape = next((self.shape(t) for t in node.inputs if constant(t) is None), None)
         rows = row_inputs(node, len(shape), shape[-1]) if shape else None
         inputs = [self.frame(node.inputs[i]) for i in rows] if rows else []
         out = self.shape(node.outputs[0])
@@ -138,35 +142,47 @@ class Streams:
         if source is None or source.value.origin is not None:
             self._begin(tensor)  # what is moved right after it was made is left to its maker
             return
-        width, wide = source.value.width, found.places.shape[-1]
-        k, odd = divmod(wide, width)
-        places = found.places.reshape(-1, wide)
-        rows = places[:, ::width] // width if k and not odd else None
-        if rows is None or (places.reshape(-1, k, width) != rows[:, :, None] * width + np.arange(width)).any():
+        names = [self._names(tensor, source, batch) for batch in BATCHES]
+        if any(n is None for n in names):
             return
-        if rows.size != BATCH * len(source.order.tokens):
-            return  # rows that are dropped or repeated are not only moved
-        names = source.order.rows(BATCH)[rows]
-        if k > 1:
+        if names[0].shape[1] > 1:
             self._joined(tensor, source, names)
             return
-        order = recognised(names[:, 0], BATCH)
-        if order is not None:
+        order, again = (recognised(n[:, 0], batch) for n, batch in zip(names, BATCHES, strict=True))
+        if order is not None and order == again:
             self._set(tensor, source.value, order)
             changed = order != source.order
             source.value.stream.moved |= changed
             self.moves += changed
 
-    def _joined(self, tensor: gs.Tensor, source: Framed, names: np.ndarray) -> None:
+    def _names(self, tensor: gs.Tensor, source: Framed, batch: int) -> np.ndarray | None:
+        """(rows, k, 2): which rows of the source stand side by side in each row; None where they are not whole or
+        some are dropped or repeated."""
+        found = self.maps.of(tensor, batch)
+        width = source.value.width
+        k, odd = divmod(found.places.shape[-1], width) if found is not None else (0, 0)
+        if not k or odd:
+            return None
+        places = found.places.reshape(-1, k, width)
+        rows = places[:, :, 0] // width
+        if (
+            rows.size != batch * len(source.order.tokens)
+            or (places != rows[:, :, None] * width + np.arange(width)).any()
+        ):
+            return None
+        return source.order.rows(batch)[rows]
+
+    def _joined(self, tensor: gs.Tensor, source: Framed, names: list[np.ndarray]) -> None:
         """Rows put side by side, as patch merging does: the first image's rows name the new tokens."""
-        count, k = len(names) // BATCH, names.shape[1]
-        members, order = names[:count, :, 1], Order(np.arange(count))
-        repeated = np.stack(
-            [np.broadcast_to(order.rows(BATCH)[:, :1], names.shape[:2]), np.tile(members, (BATCH, 1))], -1
-        )
-        if not np.array_equal(names, repeated) or len(np.unique(members)) != members.size:  # in one image, each once
+        count = len(names[0]) // BATCH
+        members, order = names[0][:count, :, 1], Order(np.arange(count))
+        if len(np.unique(members)) != members.size:  # each row once
             return
-        value = Value(source.value.width * k, Stream(moved=True), None, (source.value,), members)
+        for batch, found in zip(BATCHES, names, strict=True):
+            images = np.broadcast_to(order.rows(batch)[:, :1], found.shape[:2])
+            if not np.array_equal(found, np.stack([images, np.tile(members, (batch, 1))], -1)):  # in one image
+                return
+        value = Value(source.value.width * members.shape[1], Stream(moved=True), None, (source.value,), members)
         value.stream.joined.append(value)
         source.value.stream.children.append(value)
         source.value.stream.moved = True

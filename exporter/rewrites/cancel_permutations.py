@@ -55,25 +55,39 @@ class _Writer:
         """Collect who reads the streams from outside; whether there is anything to do."""
         seen: set[int] = set()
         for node in self.nodes:
-            if not is_move(node) and self._operator(node) is None:
+            if not is_move(node):
+                inside = self._value(node) is not None
                 for index, tensor in enumerate(node.inputs):
-                    self._use(node, index, tensor, seen)
+                    self._use(node, index, tensor, seen, inside)
         for tensor in self.graph.outputs:
-            if tensor.inputs and is_move(tensor.inputs[0]):
+            if tensor.inputs and is_move(tensor.inputs[0]) and self._served(tensor) is None:
                 self._use_moved(tensor, seen)
+        self.uses = [use for use in self.uses if use[2].value.stream.moved]  # known when all have been read
         return self.streams.moves > 0
+
+    def _value(self, node: gs.Node) -> Value | None:
+        """The value that a node computes in a stream."""
+        framed = self.streams.frame(node.outputs[0]) if len(node.outputs) == 1 and not is_move(node) else None
+        return framed.value if framed and framed.value.node is node else None
 
     def _operator(self, node: gs.Node) -> Value | None:
         """The value that a node computes in a stream that is written again."""
-        framed = self.streams.frame(node.outputs[0]) if len(node.outputs) == 1 and not is_move(node) else None
-        return framed.value if framed and framed.value.node is node and framed.value.stream.moved else None
+        value = self._value(node)
+        return value if value is not None and value.stream.moved else None
 
-    def _use(self, node: gs.Node, index: int, tensor: gs.Tensor, seen: set[int]) -> None:
-        framed = self.streams.frame(tensor) if tensor.inputs else None
-        if framed is not None and framed.value.stream.moved and framed.value.origin is None:
-            self.uses.append((node, index, framed))
+    def _use(self, node: gs.Node, index: int, tensor: gs.Tensor, seen: set[int], inside: bool = False) -> None:
+        """``inside`` says that the node is part of the stream: it reads of others only what they have moved."""
+        framed = self._served(tensor)
+        if framed is not None:
+            if not inside:
+                self.uses.append((node, index, framed))
         elif tensor.inputs and is_move(tensor.inputs[0]):
             self._use_moved(tensor, seen)
+
+    def _served(self, tensor: gs.Tensor) -> Framed | None:
+        """The frame of a tensor that a reader gets from its stream."""
+        framed = self.streams.frame(tensor) if tensor.inputs else None
+        return framed if framed is not None and framed.value.origin is None else None
 
     def _use_moved(self, tensor: gs.Tensor, seen: set[int]) -> None:
         """Movement that stays reads its own inputs."""
@@ -93,14 +107,16 @@ class _Writer:
         for node, index, framed in self.uses:
             self._serve(node, index, framed)
         for tensor in list(self.graph.outputs):
-            framed = self.streams.frame(tensor) if tensor.inputs else None
-            if framed is not None and framed.value.stream.moved and framed.value.origin is None:
+            framed = self._served(tensor)
+            if framed is not None and framed.value.stream.moved:
                 e = Emitter(self.graph, tensor.inputs[0])
                 replace(self.graph, tensor, e.reshape(self.get(e, framed.value, framed.order), *self._shape(framed)))
 
     def _want(self) -> None:
         """The order that all readers of a value want, where they agree."""
         asked: dict[Value, list[Order]] = defaultdict(list)
+        for framed in filter(None, map(self._served, self.graph.outputs)):
+            asked[framed.value].append(framed.order)
         for node, _, framed in self.uses:
             if _averages(node, framed, self.streams) is None:
                 asked[framed.value].append(framed.order)
@@ -230,7 +246,7 @@ def _absent(tensor: gs.Tensor) -> bool:
 def _as_row(node: gs.Node, tensor: gs.Constant) -> gs.Constant:
     """A constant operand for rows of rank two: one number, or one for each column."""
     values = tensor.values
-    if node.op == "MatMul" or values.ndim <= 1:
+    if node.op in ("MatMul", "Gemm") or values.ndim <= 1:
         if node.op.startswith("Reduce"):
             return gs.Constant(f"{node.name}/axes", np.array([-1], np.int64))
         return tensor

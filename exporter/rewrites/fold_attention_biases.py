@@ -87,17 +87,11 @@ def _add(graph: gs.Graph, layer: linear.Linear, carried: np.ndarray) -> None:
 
 def _moved(graph: gs.Graph, tensor: gs.Tensor, maps: Maps) -> gs.Tensor:
     """``tensor``, or what movement of whole rows makes of it for its one reader."""
-    start = maps.of(tensor, attention.BATCH)
-    width = start.places.shape[-1]
-    column = np.empty(start.places.size, np.int64)
-    column[start.places] = np.arange(width)
-    while len(tensor.outputs) == 1 and is_move(tensor.outputs[0]) and not any(tensor is t for t in graph.outputs):
-        after = tensor.outputs[0].outputs[0]
-        found = maps.of(after, attention.BATCH)
-        whole = found is not None and found.source is start.source and found.places.size == start.places.size
-        if not whole or found.places.shape[-1] != width or (column[found.places] != np.arange(width)).any():
+    while len(tensor.outputs) == 1 and not any(tensor is t for t in graph.outputs):
+        node = tensor.outputs[0]
+        if node.op != "Identity" and not (is_move(node) and node.op != "Concat" and maps.keeps_columns(node)):
             break
-        tensor = after
+        tensor = node.outputs[0]
     return tensor
 
 
