@@ -156,7 +156,8 @@ def _unsqueeze(node: gs.Node, x: list[np.ndarray], output: int) -> np.ndarray:
 
 
 def _flatten(node: gs.Node, x: list[np.ndarray], output: int) -> np.ndarray:
-    axis = node.attrs.get("axis", 1) % (x[0].ndim + 1)
+    axis = node.attrs.get("axis", 1)
+    axis += x[0].ndim if axis < 0 else 0
     return x[0].reshape(int(np.prod(x[0].shape[:axis])), -1)
 
 
