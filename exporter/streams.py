@@ -80,12 +80,18 @@ class Streams:
         self.one, self.two = shapes(1), shapes(BATCH)
         self.maps = Maps(shapes)
         self._framed: dict[int, Framed | None] = {}
+        self._left: list[tuple[Value, gs.Node, str]] = []
         self.moves = 0
         for node in graph.nodes:
             if not is_move(node):
                 self._read(node)
         for tensor in graph.outputs:
             self.frame(tensor)
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Movement in streams that the graph reorders that is no matter of order, by node, and why."""
+        return {node.name: why for value, node, why in self._left if value.stream.moved}
 
     def frame(self, tensor: gs.Tensor) -> Framed | None:
         """The frame of a tensor, also of one that movement makes; None where its rows are no stream's."""
@@ -120,6 +126,9 @@ class Streams:
             value = Value(out[-1], inputs[0].value.stream, node, tuple(f.value for f in inputs))
             self._set(node.outputs[0], value, inputs[0].order)
             return
+        padded = self.frame(node.inputs[0]) if node.op == "Pad" else None
+        if padded is not None:
+            self._left.append((padded.value, node, "its rows are padded"))
         for tensor in node.outputs:
             self._begin(tensor)
 
@@ -165,10 +174,10 @@ class Streams:
             return None
         places = found.places.reshape(-1, k, width)
         rows = places[:, :, 0] // width
-        if (
-            rows.size != batch * len(source.order.tokens)
-            or (places != rows[:, :, None] * width + np.arange(width)).any()
-        ):
+        if (places != rows[:, :, None] * width + np.arange(width)).any():
+            return None
+        if rows.size != batch * len(source.order.tokens):
+            self._left.append((source.value, tensor.inputs[0], "rows are dropped or repeated"))
             return None
         return source.order.rows(batch)[rows]
 

@@ -27,8 +27,11 @@ from exporter.streams import Framed, Streams, Value
 from exporter.surgery import Shapes, constant, join_reshapes
 
 
-def apply(graph: gs.Graph, shapes: Shapes) -> int:
-    """Rewrite in place; returns the number of movements of rows that became a matter of order."""
+def apply(graph: gs.Graph, shapes: Shapes, refused: dict[str, str] | None = None) -> int:
+    """Rewrite in place; returns the number of movements of rows that became a matter of order.
+
+    ``refused`` is filled with what was left as it is, by node, and why.
+    """
     graph.cleanup().toposort()
     streams = Streams(graph, shapes)
     writer = _Writer(graph, streams)
@@ -37,6 +40,8 @@ def apply(graph: gs.Graph, shapes: Shapes) -> int:
         graph.cleanup().toposort()
         join_reshapes(graph)
         graph.cleanup().toposort()
+    if refused is not None:
+        refused.update(streams.refused)
     return streams.moves
 
 
