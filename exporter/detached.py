@@ -50,7 +50,7 @@ def exported(graph: gs.Graph, like: onnx.ModelProto) -> tuple[onnx.ModelProto, A
             tensor.values, tensor.data_location = Held(tensor.name, array), None
     shell = gs.export_onnx(graph, do_type_check=False)
     shell.producer_name, shell.producer_version = like.producer_name, like.producer_version
-    shell.ir_version = like.ir_version
+    shell.ir_version = max(like.ir_version, helper.find_min_ir_version_for(shell.opset_import))
     return shell, arrays
 
 

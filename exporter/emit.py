@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from onnx import helper
 
 from exporter.naming import path_of
 
@@ -38,6 +39,14 @@ class Emitter:
 
     def transpose(self, tensor, *perm: int):
         return self.op("Transpose", tensor, perm=list(perm))
+
+
+def require_opset(graph: gs.Graph, version: int) -> None:
+    """Let the graph import at least this version of the standard operators; what it has means the same in it."""
+    if graph.opset < version:
+        graph.opset = version
+        graph.import_domains = [d for d in graph.import_domains or () if d.domain not in ("", "ai.onnx")]
+        graph.import_domains.insert(0, helper.make_opsetid("", version))
 
 
 def unique(graph: gs.Graph, name: str) -> str:

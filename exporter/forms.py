@@ -20,7 +20,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from exporter.attention import Attention
-from exporter.emit import Emitter
+from exporter.emit import Emitter, require_opset
 from exporter.errors import Refusal
 from exporter.projections import Projections, as_result, rest_of_scale, unit, with_bias
 
@@ -34,13 +34,22 @@ def windows(e: Emitter, a: Attention) -> gs.Tensor:
 
 def windows_packed(e: Emitter, a: Attention) -> gs.Tensor:
     """Five axes, one projection of 3 H D columns, split along the heads."""
-    p = _shared(e, a)
-    weight, bias = p.packed()
-    made = with_bias(p.e, p.e.op("MatMul", p.input(0, False), weight), bias)
-    heads, features = a.q.columns.shape
-    made = e.transpose(e.reshape(made, -1, a.windows, a.tokens, 3 * heads, features), 0, 1, 3, 2, 4)
-    q, k, v = e.op("Split", made, np.array([heads] * 3), outputs=3, axis=2)
-    return _attend_in_windows(e, a, unit(e, q, a.q), e.transpose(unit(e, k, a.k), 0, 1, 2, 4, 3), v)
+    q, k, v = _packed_heads(e, a)
+    return _attend_in_windows(e, a, q, e.transpose(k, 0, 1, 2, 4, 3), v)
+
+
+def windows_operator(e: Emitter, a: Attention) -> gs.Tensor:
+    """ONNX's Attention (opset 23) on (B, W H, N, D), windows counted as heads; one projection of all three."""
+    require_opset(e.graph, 23)
+    q, k, v = _packed_heads(e, a)
+    rest = rest_of_scale(a)
+    q = q if rest is None else e.op("Mul", q, rest)
+    folded = [e.reshape(t, -1, a.windows * a.heads, a.tokens, a.q.columns.shape[1]) for t in (q, k, v)]
+    if a.bias is not None:
+        bias = np.broadcast_to(a.bias, (a.windows, *a.bias.shape[1:]))
+        folded.append(bias.reshape(1, a.windows * a.heads, *a.bias.shape[2:]))
+    mixed = e.op("Attention", *folded, scale=1.0)
+    return _from_windows(e, a, e.reshape(mixed, -1, a.windows, a.heads, a.tokens, a.q.columns.shape[1]))
 
 
 def positions_packed(e: Emitter, a: Attention) -> gs.Tensor:
@@ -85,6 +94,17 @@ def _shared(e: Emitter, a: Attention) -> Projections:
     return p
 
 
+def _packed_heads(e: Emitter, a: Attention) -> list[gs.Tensor]:
+    """(B, W, H, N, D) of Q, K and V out of one projection."""
+    p = _shared(e, a)
+    weight, bias = p.packed()
+    made = with_bias(p.e, p.e.op("MatMul", p.input(0, False), weight), bias)
+    heads, features = a.q.columns.shape
+    made = e.transpose(e.reshape(made, -1, a.windows, a.tokens, 3 * heads, features), 0, 1, 3, 2, 4)
+    parts = e.op("Split", made, np.array([heads] * 3), outputs=3, axis=2)
+    return [unit(e, part, operand) for part, operand in zip(parts, p.operands, strict=True)]
+
+
 def _window_heads(e: Emitter, p: Projections, i: int) -> gs.Tensor:
     """(B, W, H, N, D) of one projection."""
     operand = p.operands[i]
@@ -102,7 +122,11 @@ def _position_heads(e: Emitter, p: Projections, i: int, made: gs.Tensor) -> gs.T
 
 def _attend_in_windows(e: Emitter, a: Attention, q, k, v) -> gs.Tensor:
     """(B, W, H, N, D), (B, W, H, D, M), (B, W, H, M, D) -> the result."""
-    mixed = e.op("MatMul", e.op("Softmax", _biased(e, a, e.op("MatMul", q, k)), axis=-1), v)
+    return _from_windows(e, a, e.op("MatMul", e.op("Softmax", _biased(e, a, e.op("MatMul", q, k)), axis=-1), v))
+
+
+def _from_windows(e: Emitter, a: Attention, mixed: gs.Tensor) -> gs.Tensor:
+    """(B, W, H, N, D) -> the result."""
     made = e.reshape(e.transpose(mixed, 0, 1, 3, 2, 4), -1, a.q.rows.size, a.v.columns.size)
     return as_result(e, made, a)
 
@@ -129,6 +153,7 @@ def _biased(e: Emitter, a: Attention, scores: gs.Tensor) -> gs.Tensor:
 FORMS: dict[str, Callable[[Emitter, Attention], gs.Tensor]] = {
     "windows": windows,
     "windows_packed": windows_packed,
+    "windows_operator": windows_operator,
     "positions_packed": positions_packed,
     "positions_planes": positions_planes,
 }

@@ -18,7 +18,7 @@ DEFAULT_TARGETS = ("sm80", "sm86", "sm89", "sm120")
 LARGEST_BATCH = 4096
 LARGEST_IMAGE = 2048
 
-FORMS = ("windows", "windows_packed", "positions_packed", "positions_planes")
+FORMS = ("windows", "windows_packed", "windows_operator", "positions_packed", "positions_planes")
 """What :mod:`exporter.forms` can write, by name, known here without importing numpy."""
 
 REFUSED_BY_RTX = {

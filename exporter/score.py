@@ -24,11 +24,6 @@ class Score:
     floor_us: float
     total_us: float
 
-    @property
-    def rank(self) -> tuple[int, float]:
-        """What candidates are sorted by: unfused attention first of all, since its scores go through memory."""
-        return self.due - self.fused, self.total_us
-
     def as_dict(self) -> dict:
         return asdict(self)
 

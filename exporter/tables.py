@@ -194,15 +194,16 @@ def models() -> None:
 def tuned(request, row: dict) -> None:
     """The candidates of ``make tune``, best first, and the winner."""
     table = _table(
-        "form", ">kernels", ">fused", ">MB", ">floor us", ">score us", "refused",
+        "form", ">kernels", ">fused", ">MB", ">floor us", ">score us", ">measured us", "refused",
         title=f"{choice.key(request.recipe.name, request)}, {row['compiler']}",
     )  # fmt: skip
     for form, c in sorted(row["candidates"].items(), key=lambda item: item[1].get("total_us", float("inf"))):
         if "refused" in c:
-            table.add_row(form, "", "", "", "", "", c["refused"])
+            table.add_row(form, *6 * ("",), c["refused"])
             continue
         figures = (f"{c['bytes_moved'] / 1e6:.0f}", f"{c['floor_us']:.0f}", f"{c['total_us']:.0f}")
-        table.add_row(form, str(c["kernels"]), f"{c['fused']} of {c['due']}", *figures, "")
+        measured = f"{c['measured_us']:.0f}" if "measured_us" in c else "no GPU"
+        table.add_row(form, str(c["kernels"]), f"{c['fused']} of {c['due']}", *figures, measured, "")
     _print(table)
     print(f"winner: {row['winner']}, which make engine now uses for this model, precision, target and batch")
 

@@ -1,8 +1,8 @@
 """``make tune``: every form of attention through the real compiler, and the table of who won.
 
 A candidate is the canonical graph with its attention in one form, typed and compiled as ``make engine`` would; it is
-scored by what the compiler emitted (:mod:`exporter.score`). Each is proven equal to the canonical graph before it is
-compiled, as every rewrite is.
+scored by what the compiler emitted (:mod:`exporter.score`), or by its measured latency where the target is this
+machine's GPU. Each is proven equal to the canonical graph before it is compiled, as every rewrite is.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def tune(request: Request, progress: Progress) -> dict:
     scored = {form: row for form, row in candidates.items() if "refused" not in row}
     return {
         "compiler": f"{request.backend} {tensorrt.version(request.backend)}",
-        "winner": min(scored, key=lambda form: (scored[form]["due"] - scored[form]["fused"], scored[form]["total_us"])),
+        "winner": min(scored, key=lambda form: rank(scored[form])),
         "candidates": candidates,
     }
 
@@ -61,9 +61,28 @@ def _candidate(canonical, request: Request, form: str, note) -> dict:
             found = emitted.emit(made.model, path, request, Path(scratch))
         except UsageError as error:
             return {"refused": str(error.found)}
+        measured = _measured(request, Path(scratch) / emitted.ENGINE)
     names = emitted.softmaxes(made.model)
-    result = score.of(found.engine, found.sized, names, request.targets[0], request.precision.tf32)
-    return result.as_dict() | {"seconds": round(time.perf_counter() - started, 1)}
+    result = score.of(found.engine, found.sized, names, request.targets[0], request.precision.tf32).as_dict()
+    return result | measured | {"seconds": round(time.perf_counter() - started, 1)}
+
+
+def _measured(request: Request, engine: Path) -> dict[str, float]:
+    """The latency at the profile's optimum, where this machine's GPU is the target; else nothing."""
+    if tensorrt.cuda_device()[0] != request.targets[0]:
+        return {}
+    import torch
+
+    kind = request.precision.element_type if request.io != "fp32" else "float32"
+    spec = request.recipe.inputs[0]
+    pixels = torch.randn(request.batch.opt, *spec.shape, generator=torch.Generator().manual_seed(0))
+    feed = {spec.name: pixels.to(getattr(torch, kind))}
+    return {"measured_us": round(tensorrt.latency(engine, request.backend, feed), 1)}
+
+
+def rank(row: dict) -> tuple:
+    """What candidates are sorted by: unfused attentions, then the measured time, or the score where there is none."""
+    return row["due"] - row["fused"], row.get("measured_us", row["total_us"])
 
 
 def record(request: Request, row: dict) -> None:

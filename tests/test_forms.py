@@ -10,7 +10,7 @@ from test_attention import cosine, cross, second
 from exporter import onnxio
 from exporter.forms import FORMS
 
-SHARED = {"windows_packed", "positions_packed"}
+SHARED = {"windows_packed", "windows_operator", "positions_packed"}
 """Forms for queries, keys and values that are projections of the same tokens."""
 
 
