@@ -16,6 +16,8 @@ from exporter.surgery import Shapes
 LIMIT = 1 << 26
 """Elements above which a tensor is not computed."""
 
+RANDOM = frozenset("RandomNormal RandomUniform RandomNormalLike RandomUniformLike Bernoulli Multinomial".split())
+
 
 class DataFree:
     """Values of a graph's data-free tensors. ``shapes`` is as a rewrite gets it."""
@@ -25,6 +27,9 @@ class DataFree:
         self._shapes = shapes
         self._free: dict[int, bool] = {}
         self._values: dict[tuple[int, int], np.ndarray] = {}
+        for node in graph.nodes:  # in their order, so that no question goes deep
+            for tensor in node.outputs:
+                self.holds(tensor)
 
     def holds(self, tensor: gs.Tensor) -> bool:
         """Whether no input's data reaches ``tensor``."""
@@ -34,7 +39,7 @@ class DataFree:
             node = tensor.inputs[0] if tensor.inputs else None
             self._free[id(tensor)] = node is not None and (
                 node.op in ("Shape", "Size", "Constant")
-                or (bool(node.inputs) and not node.op.startswith("Random") and all(map(self.holds, node.inputs)))
+                or (bool(node.inputs) and node.op not in RANDOM and all(map(self.holds, node.inputs)))
             )
         return self._free[id(tensor)]
 

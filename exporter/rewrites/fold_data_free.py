@@ -61,6 +61,8 @@ def _same_result(node: gs.Node, index: int, constant: gs.Constant, shapes: Shape
         known = shapes(batch).shapes
         operands = [constant if i == index else t for i, t in enumerate(node.inputs)]
         sizes = [t.shape if isinstance(t, gs.Constant) else known.get(t.name) for t in operands]
-        if any(s is None for s in sizes) or np.broadcast_shapes(*map(tuple, sizes)) != known.get(node.outputs[0].name):
+        if any(s is None or -1 in s for s in sizes) or np.broadcast_shapes(*map(tuple, sizes)) != known.get(
+            node.outputs[0].name
+        ):
             return False
     return True

@@ -19,11 +19,10 @@ from exporter.surgery import Shapes, constant
 
 def apply(graph: gs.Graph, shapes: Shapes) -> int:
     """Rewrite in place; returns the number of activations that were put together."""
-    matches = 0
+    known, matches = shapes(2).shapes, 0
     for node in list(graph.nodes) if graph.opset >= 20 else ():
-        found = _gelu(node) if node.op == "Erf" else None
-        if found is not None:
-            x, end = found
+        x, end = (_gelu(node) if node.op == "Erf" else None) or (None, None)
+        if x is not None and known.get(node.outputs[0].name) == known.get(end.name):
             replace(graph, end, Emitter(graph, node).op("Gelu", x, approximate="none"))
             matches += 1
     graph.cleanup().toposort()

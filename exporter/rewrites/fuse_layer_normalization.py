@@ -22,14 +22,14 @@ def apply(graph: gs.Graph, shapes: Shapes) -> int:
         return 0
     known, matches = shapes(2).shapes, 0
     for node in list(graph.nodes):
-        found = _normalises(node, known) if node.op == "Div" else None
+        found = _normalises(graph, node, known) if node.op == "Div" else None
         if found is None:
             continue
         x, eps = found
-        width = known[x.name][-1]
-        scale, end = _affine(node.outputs[0], "Mul", width)
-        shift, end = _affine(end, "Add", width)
-        scale = np.ones(width, np.float32) if scale is None else scale
+        shape = known[node.outputs[0].name]
+        scale, end = _affine(graph, node.outputs[0], "Mul", known, shape)
+        shift, end = _affine(graph, end, "Add", known, shape)
+        scale = np.ones(shape[-1], np.float32) if scale is None else scale
         inputs = [x, scale] if shift is None else [x, scale, shift]
         made = Emitter(graph, node).op("LayerNormalization", *inputs, axis=-1, epsilon=eps, stash_type=1)
         replace(graph, end, made)
@@ -43,7 +43,7 @@ def _maker(tensor: gs.Tensor, *ops: str) -> gs.Node | None:
     return tensor.inputs[0] if tensor.inputs and tensor.inputs[0].op in ops else None
 
 
-def _normalises(div: gs.Node, known: dict) -> tuple[gs.Tensor, float] | None:
+def _normalises(graph: gs.Graph, div: gs.Node, known: dict) -> tuple[gs.Tensor, float] | None:
     """(x, eps) where ``div`` is the normalised x."""
     centred, root = _maker(div.inputs[0], "Sub"), _maker(div.inputs[1], "Sqrt")
     added = _maker(root.inputs[0], "Add") if root is not None else None
@@ -55,7 +55,7 @@ def _normalises(div: gs.Node, known: dict) -> tuple[gs.Tensor, float] | None:
     if mean is None or mean.inputs[0] is not x or variance is None or eps is None or eps.size != 1:
         return None
     square = _maker(variance.inputs[0], "Pow", "Mul")
-    rank = len(known.get(x.name) or ())
+    rank = len(known.get(div.outputs[0].name) or ())
     if square is None or not rank or not all(_last(m, rank) for m in (mean, variance)):
         return None
     power = constant(square.inputs[1])
@@ -63,7 +63,15 @@ def _normalises(div: gs.Node, known: dict) -> tuple[gs.Tensor, float] | None:
     if squares is None:
         squares = square.inputs[0] is square.inputs[1]
     same = square.inputs[0] is centred.outputs[0]
-    return (x, float(eps.reshape(()))) if squares and same else None
+    alone = _alone(graph, [mean, centred, square, variance, added, root], div)
+    return (x, float(eps.reshape(()))) if squares and same and alone else None
+
+
+def _alone(graph: gs.Graph, steps: list[gs.Node], last: gs.Node) -> bool:
+    """Whether nothing but the steps and the last one reads what the steps make."""
+    own, outputs = {id(node) for node in (*steps, last)}, {id(t) for t in graph.outputs}
+    made = [node.outputs[0] for node in steps]
+    return not any(id(t) in outputs or any(id(reader) not in own for reader in t.outputs) for t in made)
 
 
 def _last(node: gs.Node, rank: int) -> bool:
@@ -71,10 +79,14 @@ def _last(node: gs.Node, rank: int) -> bool:
     return axes is not None and [int(a) % rank for a in axes] == [rank - 1] and bool(node.attrs.get("keepdims", 1))
 
 
-def _affine(tensor: gs.Tensor, op: str, width: int) -> tuple[np.ndarray | None, gs.Tensor]:
+def _affine(
+    graph: gs.Graph, tensor: gs.Tensor, op: str, known: dict, shape: tuple[int, ...]
+) -> tuple[np.ndarray | None, gs.Tensor]:
     """(the constant, the result) of a Mul or Add of one number a column that alone reads ``tensor``."""
     node = tensor.outputs[0] if len(tensor.outputs) == 1 and tensor.outputs[0].op == op else None
-    value = next((constant(t) for t in node.inputs if constant(t) is not None), None) if node is not None else None
-    if value is None or value.size != width or value.shape[-1] != width:
+    if node is None or any(tensor is t for t in graph.outputs) or known.get(node.outputs[0].name) != shape:
+        return None, tensor
+    value = next((constant(t) for t in node.inputs if constant(t) is not None), None)
+    if value is None or value.shape[-1:] != shape[-1:] or value.size != shape[-1]:
         return None, tensor
     return value.reshape(-1), node.outputs[0]

@@ -39,7 +39,8 @@ def _patchify(graph: gs.Graph, conv: gs.Node, shapes: Shapes, maps: Maps) -> boo
     plain &= conv.attrs.get("auto_pad", "NOTSET") in ("NOTSET", "VALID") and kernel != [1, 1]
     if not plain or shape[2] % kernel[0] or shape[3] % kernel[1]:
         return False
-    sinks = _channels_last(conv.outputs[0], out, maps)
+    seen = any(conv.outputs[0] is t for t in graph.outputs)
+    sinks = _channels_last(conv.outputs[0], out, maps) if not seen else []
     if not sinks:
         return False
     e = Emitter(graph, conv)
@@ -50,7 +51,9 @@ def _patchify(graph: gs.Graph, conv: gs.Node, shapes: Shapes, maps: Maps) -> boo
     if bias.size:
         made = e.op("Add", made, bias)
     for tensor in sinks:
-        replace(graph, tensor, e.reshape(made, -1, *shapes(2).shapes[tensor.name][1:]))
+        first, second = (shapes(batch).shapes[tensor.name] for batch in (1, 2))
+        shape = [a if a == b else -1 for a, b in zip(first, second, strict=True)]
+        replace(graph, tensor, e.reshape(made, *shape))
     return True
 
 

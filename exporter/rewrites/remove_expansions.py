@@ -29,7 +29,8 @@ def apply(graph: gs.Graph, shapes: Shapes) -> int:
                 continue
             inputs = [*node.inputs]
             inputs[index] = tensor.inputs[0].inputs[0]
-            if all(_broadcast(known, inputs) == known.get(node.outputs[0].name) for known in inferred):
+            made = [_broadcast(known, inputs) for known in inferred]
+            if None not in made and made == [known.get(node.outputs[0].name) for known in inferred]:
                 node.inputs[index] = inputs[index]
                 matches += 1
     graph.cleanup().toposort()

@@ -35,7 +35,8 @@ def _guards(node: gs.Node) -> bool:
     test, zero, kept = node.inputs
     value = constant(zero)
     asks = test.inputs and test.inputs[0].op == "IsNaN" and test.inputs[0].inputs[0] is kept
-    return bool(asks and value is not None and not value.any() and kept.inputs and kept.inputs[0].op == "Softmax")
+    zeros = value is not None and value.size == 1 and not value.ndim and not value.any()
+    return bool(asks and zeros and kept.inputs and kept.inputs[0].op == "Softmax")
 
 
 def _finite(softmax: gs.Node, free: DataFree, shapes: Shapes) -> bool:

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+from graphs import f32, graph, i64, ops, rewritten, with_outputs
+
+NAME = "early_selection"
+NORM = "n = LayerNormalization <axis = -1> (x, w, b)\n"
+
+
+def selection(lines, out="batch, 6", opset=22, **weights):
+    used = {"w": f32(6), "b": f32(6, seed=1), "zero": np.int64(0)} | weights
+    text = f"{{ {lines} }}"
+    used = {k: v for k, v in used.items() if f" {k}" in text or f"({k}" in text}
+    return graph(f"(float[batch, 5, 6] x) => (float[{out}] y) {text}", opset, **used)
+
+
+@pytest.mark.parametrize("opset", [17, 22])
+@pytest.mark.parametrize(
+    "norm",
+    [NORM, NORM.replace("axis = -1", "axis = 2"), NORM.replace("axis = -1", "epsilon = 0.1"), NORM.replace(", b", "")],
+)
+def test_the_class_token_is_taken_before_it_is_normalised(norm, opset):
+    model = selection(norm + "y = Gather <axis = 1> (n, zero)", opset=opset)
+    assert ops(rewritten(NAME, model, 1)) == ["Gather", "LayerNormalization"]
+
+
+@pytest.mark.parametrize("index", [i64(0), i64(4, 1), i64(-1), np.int64([[3], [1]])])
+def test_several_tokens(index):
+    shape = f"batch, {', '.join(map(str, index.shape))}, 6"
+    model = selection(NORM + "y = Gather <axis = 1> (n, some)", shape, some=index)
+    assert ops(rewritten(NAME, model, 1)) == ["Gather", "LayerNormalization"]
+
+
+SLICES = {
+    "the first ones": {"starts": i64(0), "ends": i64(2), "axes": i64(1)},
+    "all but the first": {"starts": i64(1), "ends": i64(2**63 - 1), "axes": i64(-2)},
+    "every other": {"starts": i64(0), "ends": i64(5), "axes": i64(1), "steps": i64(2)},
+}
+
+
+@pytest.mark.parametrize("case", SLICES)
+def test_a_slice_of_the_tokens(case):
+    words = SLICES[case]
+    model = selection(NORM + f"y = Slice (n, {', '.join(words)})", "batch, k, 6", **words)
+    assert ops(rewritten(NAME, model, 1)) == ["Slice", "LayerNormalization"]
+
+
+def test_one_operator_after_the_other():
+    lines = NORM + "m = LayerNormalization (n, w, b)\n y = Gather <axis = 1> (m, zero)"
+    assert ops(rewritten(NAME, selection(lines), 2)) == ["Gather", "LayerNormalization", "LayerNormalization"]
+
+
+def test_two_selections_one_after_the_other():
+    lines = NORM + "g = Gather <axis = 1> (n, some)\n y = Gather <axis = 1> (g, zero)"
+    after = rewritten(NAME, selection(lines, some=i64(3, 2)), 1)
+    assert ops(after)[-1] == "Gather" or ops(after)[-1] == "LayerNormalization"
+
+
+REFUSED = {
+    "columns": ("y = Gather <axis = 2> (n, zero)", "batch, 5"),
+    "columns, counted from the end": ("y = Gather <axis = -1> (n, zero)", "batch, 5"),
+    "images": ("y = Gather <axis = 0> (n, zero)", "5, 6"),
+    "all tokens in another order": ("y = Gather <axis = 1> (n, all)", "batch, 5, 6"),
+    "tokens more than once": ("y = Gather <axis = 1> (n, more)", "batch, 7, 6"),
+    "a normalisation that something else reads": ("g = Gather <axis = 1> (n, one)\n y = Add (n, g)", "batch, 5, 6"),
+    "an index of the input": (
+        "i = ArgMax <axis = 1> (x)\n f = ReduceMax <keepdims = 0> (i)\ny = Gather <axis = 1> (n, f)",
+        "batch, 6",
+    ),
+    "columns sliced": ("y = Slice (n, one, three, two)", "batch, 5, 2"),
+    "tokens and columns sliced": ("y = Slice (n, both, ends, axes)", "batch, 2, 2"),
+    "all tokens sliced": ("y = Slice (n, nothing, far, one)", "batch, 5, 6"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case):
+    lines, out = REFUSED[case]
+    model = selection(
+        NORM + lines,
+        out,
+        all=i64(4, 3, 2, 1, 0),
+        more=i64(0, 1, 2, 3, 4, 0, 0),
+        one=i64(1),
+        two=i64(2),
+        three=i64(3),
+        both=i64(0, 1),
+        ends=i64(2, 3),
+        axes=i64(1, 2),
+        nothing=i64(0),
+        far=i64(99),
+    )
+    assert sorted(ops(rewritten(NAME, model, 0))) == sorted(ops(model))
+
+
+def test_refused_a_normalisation_that_is_an_output():
+    model = with_outputs(selection(NORM + "y = Gather <axis = 1> (n, zero)"), "n")
+    assert sorted(ops(rewritten(NAME, model, 0))) == sorted(ops(model))
+
+
+def test_refused_a_normalisation_over_the_tokens():
+    norm = "n = LayerNormalization <axis = 1> (x, v, c)\n"
+    model = selection(norm + "y = Gather <axis = 1> (n, zero)", v=f32(5, 6), c=f32(5, 6))
+    assert sorted(ops(rewritten(NAME, model, 0))) == sorted(ops(model))
+
+
+def test_refused_an_operator_that_mixes_tokens():
+    model = selection("n = Softmax <axis = 1> (x)\n y = Gather <axis = 1> (n, zero)")
+    assert ops(rewritten(NAME, model, 0)) == ["Softmax", "Gather"]
+
+
+def test_the_selected_one_is_read_on():
+    model = selection(NORM + "g = Gather <axis = 1> (n, zero)\n a = Exp (g)\n y = Sub (a, g)")
+    assert ops(rewritten(NAME, model, 1)) == ["Gather", "LayerNormalization", "Exp", "Sub"]
+
+
+def test_nothing_to_find():
+    assert ops(rewritten(NAME, selection("y = Gather <axis = 1> (x, zero)"), 0)) == ["Gather"]
