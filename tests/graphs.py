@@ -93,7 +93,7 @@ def apply(name: str, model: onnx.ModelProto, **options) -> tuple[int, onnx.Model
     after = gs.export_onnx(surgery.cleanup().toposort(), do_type_check=False)
     after.ir_version = model.ir_version
     onnxio.check(after)
-    names = [n.name for n in after.graph.node]
+    names = [n.name for n in after.graph.node if n.name]
     assert len(set(names)) == len(names), f"names of several nodes: {sorted({n for n in names if names.count(n) > 1})}"
     return matches, after
 

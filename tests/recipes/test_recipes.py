@@ -3,7 +3,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from exporter import registry
-from exporter.types import ModuleSpec
+from exporter.types import CANONICAL, ModuleSpec
 
 RECIPES = registry.recipes()
 WANTED = {
@@ -48,7 +48,9 @@ def test_the_head_counts_the_classes(recipe):
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_a_recipe_says_what_it_promises(recipe):
     assert recipe.paper
-    assert all(step.matches is not None for step in recipe.rewrites if step.name != "share_constants")
+    due = {step.name: step.matches for step in recipe.rewrites}
+    assert tuple(due) == CANONICAL and due["share_constants"] is None
+    assert (due["attention_form"] or 0) == recipe.attention_blocks
     assert set(recipe.tolerances) == set(registry.precisions())
     assert recipe.batch.min <= recipe.batch.opt <= recipe.batch.max
     for kind in ("fp16", "bf16"):
