@@ -114,7 +114,7 @@ def _infer_node(node: onnx.NodeProto, types: dict, values: dict, shell: onnx.Mod
                 schema, node, known, data, opset_imports=list(shell.opset_import), ir_version=shell.ir_version
             )
         )
-    except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError):
+    except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, ValueError):  # also an input of no known type
         pass
     for name in node.output:
         types.setdefault(name, helper.make_tensor_type_proto(TensorProto.UNDEFINED, None))

@@ -1,0 +1,75 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from exporter import choice, registry
+from exporter.forms import FORMS
+from exporter.types import Batch, Request
+
+
+FREE = Batch(1, 8, 32)
+
+
+def request(model="swin_t", precision="fp16", batch=FREE, **fields):
+    recipe = registry.recipe(model)
+    kind = registry.precision(precision)
+    return Request(recipe, kind, batch, ("sm80",), "tensorrt", "hub", "fp32", Path("out"), **fields)
+
+
+@pytest.fixture
+def table(monkeypatch, tmp_path):
+    """Installs rows, by their key, as the table of make tune."""
+
+    def install(**rows):
+        path = tmp_path / "tuned.json"
+        path.write_text(json.dumps(rows))
+        monkeypatch.setattr(choice, "TABLE", path)
+
+    monkeypatch.setattr(choice, "TABLE", tmp_path / "none.json")
+    return install
+
+
+def row(winner):
+    return {"winner": winner, "compiler": "compiler 1.0"}
+
+
+def test_without_a_table_a_rule_decides(table):
+    assert choice.choose(request()).form == "positions_packed"
+    assert choice.choose(request(batch=Batch(4, 4, 4))).form == "positions_planes"
+    assert choice.choose(request(precision="fp32")).form == "windows"
+    assert choice.choose(request("mixer_b")).form == "windows"
+
+
+def test_what_is_asked_for_comes_first(table):
+    made = request(form="windows_packed")
+    table(**{choice.key("swin_t", made): row("positions_packed")})
+    assert choice.choose(made) == choice.Choice("windows_packed", "asked for")
+
+
+def test_the_models_own_row_then_its_familys(table):
+    made = request()
+    table(**{choice.key("swin_s", made): row("windows"), choice.key("swin_t", made): row("windows_packed")})
+    assert choice.choose(made) == choice.Choice("windows_packed", "tuned for this model", "compiler 1.0")
+    assert choice.choose(request("swin_b")) == choice.Choice("windows", "tuned for its family", "compiler 1.0")
+    assert choice.choose(request("vit_b")).why == "by rule"
+
+
+@pytest.mark.parametrize("other", [{"precision": "bf16"}, {"batch": Batch(8, 8, 8)}])
+def test_a_row_of_another_precision_or_batch_is_not_taken(table, other):
+    table(**{choice.key("swin_t", request()): row("windows")})
+    assert choice.choose(request(**other)).why == "by rule"
+
+
+def test_the_steps_of_a_form():
+    assert choice.Choice("windows", "").steps() == ()
+    form, order = choice.Choice("positions_packed", "").steps()
+    assert (form.name, form.options, order.name) == (
+        "attention_form",
+        {"form": "positions_packed"},
+        "cancel_permutations",
+    )
+
+
+def test_the_table_names_forms_that_exist():
+    assert all(made["winner"] in FORMS for made in choice.read().values())
