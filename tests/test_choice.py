@@ -7,7 +7,6 @@ from exporter import choice, registry
 from exporter.forms import FORMS
 from exporter.types import Batch, Request
 
-
 FREE = Batch(1, 8, 32)
 
 
