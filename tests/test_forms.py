@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from attentions import PROJECTIONS, attention
+from attentions import attention
 from graphs import apply, assert_close, f32, feed, initializer, ops, run
 from test_attention import cosine, cross, second
 
@@ -14,7 +14,7 @@ SHARED = {"windows_packed", "windows_operator", "positions_packed"}
 """Forms for queries, keys and values that are projections of the same tokens."""
 
 
-def opset17(model):
+def opset17():
     return cosine(opset=17, length="ReduceL2 <keepdims = 1, axes = [-1]> ({0})")
 
 
@@ -25,7 +25,7 @@ MODELS = {
     "opset 17": attention("slice and squeeze", "on the queries", "mask and bias", opset=17),
     "flat": attention("three layers of a flat matrix", "a number for each head", "both in one"),
     "cosine": cosine(),
-    "cosine, opset 17": opset17(None),
+    "cosine, opset 17": opset17(),
     "batch second": second(),
     "cross attention": cross(),
     "values of another width": cross(features=6),
@@ -55,14 +55,13 @@ def test_every_form_is_the_same_function(form, name, bare):
         return
     assert (matches, why) == (1, {})
     assert_close(model, after)
-    for batch in (1, 4):
-        fixed = onnx.ModelProto()
-        fixed.CopyFrom(after)
-        onnxio.fix_batch(fixed, batch)
-        onnxio.check(fixed)
-        feeds = feed(model, batch)
-        due = run(model, feeds)["y"]
-        np.testing.assert_allclose(run(fixed, feeds)["y"], due, rtol=0, atol=1e-5 * np.abs(due).max())
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(after)
+    onnxio.fix_batch(fixed, 4)
+    onnxio.check(fixed)
+    feeds = feed(model, 4)
+    due = run(model, feeds)["y"]
+    np.testing.assert_allclose(run(fixed, feeds)["y"], due, rtol=0, atol=1e-5 * np.abs(due).max())
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -89,12 +88,6 @@ def test_keys_and_values_without_a_bias_are_planes_of_one_product():
     assert ops(after).count("MatMul") == 5 and ops(after).count("Split") == 1
     (planes,) = (t.dims for t in after.graph.initializer if len(t.dims) == 3 and t.dims[0] == 2)
     assert list(planes) == [2, 6, 8]
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("projection", PROJECTIONS)
-def test_a_form_does_not_depend_on_how_it_was_written(form, projection):
-    assert_close(attention(projection), apply("attention_form", attention("gather"), form=form)[1], (3,))
 
 
 def test_names_say_which_block_a_node_belongs_to():
