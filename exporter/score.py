@@ -29,9 +29,13 @@ class Score:
 
 
 def of(engine: list[Kernel], sized: list[Kernel], softmaxes: list[str], target: str, tf32: bool = False) -> Score:
-    """The score of an engine's kernels; ``sized`` are those of its static twin where the batch is free."""
+    """The score of an engine's kernels; ``sized`` are those of its static twin where the batch is free.
+
+    A free batch can need kernels that the twin does not have, copies mostly, whose sizes nothing tells: each is
+    taken to cost what the twin's kernels cost on average.
+    """
     totals = kernel_lists.totals(engine, sized, softmaxes)
-    floor = roofline.microseconds(sized, roofline.CHIPS[target], tf32)
+    floor = roofline.microseconds(sized, roofline.CHIPS[target], tf32) * max(1.0, len(engine) / len(sized))
     total = totals.count * LAUNCH_US + floor
     return Score(
         totals.count, totals.fused_attention, len(softmaxes), totals.bytes_moved, round(floor, 1), round(total, 1)
