@@ -1,0 +1,19 @@
+from models import SWIN
+
+from exporter import explain, registry
+from exporter.progress import Progress
+from exporter.types import Batch, Request
+
+
+def test_each_rewrite_is_shown_with_the_kernels_of_the_graph_after_it(tmp_path):
+    asked = Request(
+        SWIN, registry.precision("fp16"), Batch(1, 1, 1), ("sm80",), "tensorrt-rtx", "random", "fp32", tmp_path
+    )
+    found = explain.explain(asked, Progress(quiet=True))
+    names = [row["rewrite"] for row in found["steps"]]
+    assert names[0] == "as exported" and names[-2:] == ["attention_form positions_planes", "cancel_permutations"]
+    first, last = found["steps"][0], found["steps"][-1]
+    assert last["fused_attention"] == 4 and last["kernels"] < 0.7 * first["kernels"]
+    assert last["bytes_moved"] < first["bytes_moved"]
+    assert all(row["matches"] > 0 and row["max_abs_error"] < 1e-5 for row in found["steps"][1:])
+    assert sum(found["blocks"]["layers.0.blocks.1"].values()) == 8
