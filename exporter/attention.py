@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from exporter import scores
+from exporter import heads, scores
 from exporter.datafree import DataFree
 from exporter.errors import Refusal
 from exporter.moves import Map, Maps, is_move
-from exporter.orders import Order, recognised
+from exporter.orders import Order
 from exporter.surgery import Shapes, constant
 
 BATCH = 2
@@ -116,8 +116,8 @@ class _Finder:
             raise Refusal("it has not as many keys as values")
         if v_factor != 1.0 or v.normalised is not None:
             raise Refusal("its values are scaled")
-        scale = _by_head(steps.scale * factor * k_factor, groups)
-        bias = _by_window(steps.bias, groups, q.rows.shape[1], k.rows.shape[1])
+        scale = heads.by_head(steps.scale * factor * k_factor, groups)
+        bias = heads.by_window(steps.bias, groups, q.rows.shape[1], k.rows.shape[1])
         result, order = self._result(values, groups, q.rows, v.columns)
         first, second = (self.shapes(b).shapes[result.name] for b in (1, BATCH))
         shape = tuple(a if a == b else -1 for a, b in zip(first, second, strict=True))
@@ -134,16 +134,16 @@ class _Finder:
             eps = None
         source = maps[0].source
         order, width = self._rows(source)
-        rows, columns = _taken(maps[0].places, order, width, BATCHES[0], source.name)
-        again = _taken(maps[1].places, order, width, BATCHES[1], source.name)
+        rows, columns = heads.taken(maps[0].places, order, width, BATCHES[0], source.name)
+        again = heads.taken(maps[1].places, order, width, BATCHES[1], source.name)
         if not (np.array_equal(rows, again[0]) and np.array_equal(columns, again[1])):
             raise Refusal(f"{source.name} is taken apart in another way at another batch")
-        window, rows = _numbered(rows)
-        head, heads = _numbered(columns)
+        window, rows = heads.numbered(rows)
+        head, columns = heads.numbered(columns)
         groups = np.stack([window, head], 1)
-        if len(groups) != len(rows) * len(heads) or len(np.unique(groups, axis=0)) != len(groups):
+        if len(groups) != len(rows) * len(columns) or len(np.unique(groups, axis=0)) != len(groups):
             raise Refusal(f"{source.name} does not give every head of every window")
-        return Operand(source, rows, heads, order, eps), groups, factor
+        return Operand(source, rows, columns, order, eps), groups, factor
 
     def _rows(self, source: gs.Tensor) -> tuple[Order, int]:
         """(the order of a source's rows, its columns)."""
@@ -170,7 +170,7 @@ class _Finder:
                 break
             if maps[0].places.shape[-1] == columns.size:
                 orders = [
-                    _joined(m.places, groups, rows.shape[1], columns.shape, batch)
+                    heads.joined(m.places, groups, rows.shape[1], columns.shape, batch)
                     for m, batch in zip(maps, BATCHES, strict=True)
                 ]
                 if orders[0] is not None and orders[0] == orders[1]:
@@ -219,75 +219,7 @@ def _whole_vectors(found: Map) -> bool:
     )
 
 
-def _taken(places: np.ndarray, order: Order, width: int, batch: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(tokens, columns) of each group of an image: (groups, tokens) and (groups, features)."""
-    tokens, features = places.shape[-2:]
-    rows, columns = np.divmod(places.reshape(-1, tokens, features), width)
-    if (rows != rows[:, :, :1]).any() or (columns != columns[:, :1, :]).any():
-        raise Refusal(f"{name} is not taken apart by rows and columns")
-    if len(rows) % batch:
-        raise Refusal(f"the images of a batch are not apart in {name}")
-    names = order.rows(batch)[rows[:, :, 0]].reshape(batch, -1, tokens, 2)
-    columns = columns[:, 0].reshape(batch, -1, features)
-    images = np.arange(batch).reshape(-1, 1, 1)
-    if (names[..., 0] != images).any() or (names[..., 1] != names[:1, ..., 1]).any() or (columns != columns[:1]).any():
-        raise Refusal(f"the images of a batch are not apart in {name}")
-    return names[0, ..., 1], columns[0]
-
-
-def _joined(places: np.ndarray, groups: np.ndarray, tokens: int, shape: tuple[int, int], batch: int) -> Order | None:
-    """The order of rows in which all heads stand side by side, or None where they do not; ``shape`` is V's columns'."""
-    heads, features = shape
-    group, inside = np.divmod(places.reshape(-1, heads, features), tokens * features)
-    image, group = np.divmod(group, len(groups))
-    token = groups[group, 0] * tokens + inside // features
-    right = (groups[group, 1] == np.arange(heads)[:, None]) & (inside % features == np.arange(features))
-    names = np.stack([image, token], -1)
-    if not right.all() or (names != names[:, :1, :1]).any():
-        return None
-    return recognised(names[:, 0, 0], batch)
-
-
 def _composed(outer: Map, inner: Map | None) -> Map:
     if inner is None:
         raise Refusal(f"{outer.source.name} cannot be followed to one tensor")
     return replace(inner, places=inner.places.reshape(-1)[outer.places], factor=outer.factor)
-
-
-def _numbered(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(the number of each vector, the different vectors), numbered as they first appear."""
-    _, first, inverse = np.unique(vectors, axis=0, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    return np.argsort(order)[inverse.reshape(-1)], vectors[np.sort(first)]
-
-
-def _groups(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Values of two images by group, which must be the same in both."""
-    if values.size != 2 * len(groups) * values.shape[-2] * values.shape[-1]:
-        raise Refusal("its softmax is over more scores than its product has")
-    both = values.reshape(2, len(groups), *values.shape[-2:])
-    if not np.array_equal(both[0], both[1]):
-        raise Refusal("its bias is not the same for every image")
-    return both[0]
-
-
-def _by_head(scale: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """The scale of each head; it must be one number for a head's whole matrix."""
-    found = _groups(scale, groups)
-    made = np.empty(groups[:, 1].max() + 1, np.float32)
-    made[groups[:, 1]] = found[:, 0, 0]
-    if not np.array_equal(found, np.broadcast_to(made[groups[:, 1], None, None], found.shape)):
-        raise Refusal("its scores are scaled by more than one number a head")
-    return made
-
-
-def _by_window(bias: np.ndarray | None, groups: np.ndarray, tokens: int, keys: int) -> np.ndarray | None:
-    """The bias as (windows or 1, heads, queries, keys); None where it adds nothing."""
-    if bias is None or not bias.any():
-        return None
-    if bias.shape[-2:] != (tokens, keys):
-        raise Refusal("its bias is not one number a query and key")
-    windows, heads = groups.max(0) + 1
-    made = np.empty((windows, heads, tokens, keys), np.float32)
-    made[groups[:, 0], groups[:, 1]] = _groups(bias, groups)
-    return made[:1] if (made == made[:1]).all() else made

@@ -24,6 +24,7 @@ REWRITING = (
     "exporter.datafree",
     "exporter.scores",
     "exporter.attention",
+    "exporter.heads",
     "exporter.linear",
     "exporter.projections",
     "exporter.forms",
