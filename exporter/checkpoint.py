@@ -5,6 +5,7 @@ A ``.pt`` file is read as tensors; no object in it is ever unpickled.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from exporter.errors import UsageError
@@ -23,6 +24,8 @@ WRAPPERS = (
     "teacher",
 )
 """Keys under which training scripts keep the weights, an exponential moving average before the plain ones."""
+
+SAVE = "save it where you trust it: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
 """What DataParallel, torch.compile and Lightning put before every key."""
@@ -48,7 +51,8 @@ def read(path: Path, model: str) -> dict:
 
     if path.stat().st_size == 0:
         raise broken("an empty file")
-    head = path.open("rb").read(512)
+    with path.open("rb") as file:
+        head = file.read(512)
     if head.startswith(b"version https://git-lfs"):
         raise broken("a Git LFS pointer, not the file it points to", "git lfs pull")
     if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
@@ -62,21 +66,7 @@ def read(path: Path, model: str) -> dict:
         except (SafetensorError, ValueError, OSError) as error:
             raise broken(f"{path.stat().st_size} bytes: {str(error).splitlines()[0]}") from None
     else:
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            text = str(error)
-            if "GLOBAL" in text or "Unsupported global" in text or "Unsupported class" in text:
-                kind = next(
-                    (ln.strip() for ln in text.splitlines() if "GLOBAL" in ln or "Unsupported" in ln), "objects"
-                )
-                raise broken(
-                    f"pickled objects besides tensors ({kind[:160]})",
-                    "save it where you trust it: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')",
-                ) from None
-            raise broken(
-                f"{path.stat().st_size} bytes: {text.splitlines()[0] if text else type(error).__name__}"
-            ) from None
+        state = _tensors(path, broken)
     state = unwrap(state)
     if not state:
         raise broken("no tensors")
@@ -88,6 +78,32 @@ def read(path: Path, model: str) -> dict:
     if bad:
         raise broken(f"NaN or Inf in {some(bad)}", "use a checkpoint from before the training diverged")
     return state
+
+
+def _tensors(path: Path, broken) -> object:
+    """What torch reads of a ``.pt`` file as tensors; else ``broken`` with the fact alone.
+
+    torch's own text is not passed on: it tells people to read the file again with what it holds executed.
+    """
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        objects = next((ln for ln in lines if "GLOBAL" in ln or "Unsupported class" in ln), None)
+        if objects:
+            kind = objects.removeprefix("WeightsUnpickler error: ").split(" was not an allowed")[0]
+            raise broken(f"pickled objects besides tensors ({kind[:160]})", SAVE) from None
+        if "TorchScript" in str(error):
+            raise broken("a TorchScript program, not a state dict", SAVE) from None
+        if "weights_only" in str(error) or not isinstance(error, (RuntimeError, OSError, EOFError)):
+            operand = next((ln for ln in lines if ln.startswith("Unsupported")), type(error).__name__)
+            raise broken(f"{path.stat().st_size} bytes that are no tensors ({operand})") from None
+        said = lines[0].split(". ")[0] if lines else type(error).__name__
+        raise broken(f"{path.stat().st_size} bytes: {said}") from None
 
 
 def _not_finite(value) -> int:

@@ -120,8 +120,9 @@ def count_classes(recipe: Recipe, weights: Weights) -> int:
 def load(module, weights: Weights, recipe: Recipe) -> None:
     """Fill ``module`` with the weights, in place.
 
-    Every parameter must be in the file with its shape, and the file must hold nothing else; buffers that the
-    module computes itself may be in the file. Otherwise :class:`UsageError` lists the names.
+    Every parameter must be in the file with its shape, real numbers as real numbers (the integers of a quantised
+    checkpoint mean nothing without their scales), and the file must hold nothing else; buffers that the module
+    computes itself may be in the file. Otherwise :class:`UsageError` lists the names.
     """
     if weights.kind == "random":
         shake(module)
@@ -143,8 +144,13 @@ def load(module, weights: Weights, recipe: Recipe) -> None:
         for k, v in wanted.items()
         if k in state and state[k].shape != v.shape
     ]
-    if missing or unexpected or shapes:
-        lists = (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes))
+    types = [
+        f"{k} {state[k].dtype}, the model has {v.dtype}".replace("torch.", "")
+        for k, v in wanted.items()
+        if k in state and v.is_floating_point() and not state[k].is_floating_point()
+    ]
+    if missing or unexpected or shapes or types:
+        lists = (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes), ("wrong type", types))
         found = [f"{label} {len(names)}: {some(names)}" for label, names in lists if names]
         raise _mismatch(recipe, weights, "\n            ".join(found))
     module.load_state_dict(state, strict=False)

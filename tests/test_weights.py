@@ -221,6 +221,13 @@ def test_a_checkpoint_of_another_architecture_is_refused(recipe, other, tmp_path
     assert "missing" in error.found and "unexpected" in error.found and "make list" in error.next
 
 
+@pytest.mark.parametrize("kind", [torch.int8, torch.int32, torch.bool, torch.complex64])
+def test_numbers_of_a_kind_that_the_model_does_not_compute_with_are_refused(kind, trained, tmp_path):
+    state = trained | {"norm.weight": trained["norm.weight"].to(kind)}
+    error = refusal(loaded, saved(state, tmp_path / "mine.pt"))
+    assert error.found == f"wrong type 1: norm.weight {str(kind).removeprefix('torch.')}, the model has float32"
+
+
 def test_a_filter_that_fails_on_a_foreign_file_is_a_refusal_that_says_why(trained, tmp_path):
     def adapt(state, module):
         raise KeyError("pos_embed")
@@ -347,6 +354,21 @@ def test_code_in_a_checkpoint_is_never_executed(write, tmp_path):
     if write is by_pickle:  # the trap works
         pickle.loads(path.read_bytes())
         assert trace.exists()
+
+
+@pytest.mark.parametrize("content", [pickle.dumps(print, 4), bytes(range(256)), b"hello", b"\x80\x02}q\x00."])
+def test_torch_s_advice_to_execute_the_file_is_not_passed_on(content, tmp_path, recwarn):
+    path = tmp_path / "mine.pt"
+    path.write_bytes(content)
+    error = refusal(read, path, "tiny")
+    assert "weights_only" not in str(error) and "trust" not in error.found and not list(recwarn)
+
+
+def test_a_torchscript_program_is_named_and_torch_says_nothing_beside_it(tmp_path, recwarn):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "mine.pt")
+    recwarn.clear()
+    error = refusal(read, tmp_path / "mine.pt", "tiny")
+    assert "TorchScript" in error.found and "state_dict" in error.next and not list(recwarn)
 
 
 def test_a_pickled_module_is_refused(tmp_path):
