@@ -1,8 +1,9 @@
 """The rewritten graph in ONNX Runtime on the CPU, beside what a user would pick instead; interleaved, one run.
 
 ``python benchmarks/runtime.py [model]`` runs the plain export, onnxsim's and onnxslim's output of it, and the canonical
-graph, FP32, two threads, one image, in turns, each with all of ONNX Runtime's own optimisations; it prints medians and the ratio of the plain export's time to each, pair
-by pair, with its quartiles. Not a timed test: the figures are this machine's.
+graph, FP32, two threads, one image, in turns, each with all of ONNX Runtime's own optimisations. It prints medians and
+the ratio of the plain export's time to each, pair by pair, with its quartiles. Not a timed test: the figures are this
+machine's.
 """
 
 from __future__ import annotations
