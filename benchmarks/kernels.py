@@ -1,7 +1,7 @@
 """What the compiler emits for a model as it is exported and after the rewrites, side by side in one run.
 
 ``python benchmarks/kernels.py [model ...]`` compiles each for sm80 at FP16, at the batches of :data:`CASES`, and prints
-kernels, signals and waits, fused attentions, bytes moved, matrix FLOPs and the roofline's floor on an A100, in Markdown.
+kernels, signals and waits, fused attentions, bytes moved, matrix FLOPs and the floor on an A100, in Markdown.
 Weights are random: a compiler does not look at them.
 """
 
