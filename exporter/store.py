@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -24,6 +25,12 @@ from typing import Any
 from exporter.errors import UsageError
 
 ENTRY = "entry.json"
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+"""What the system says of a disk that takes no more; every other error is a fault of ours."""
+
+STALE_SECONDS = 24 * 3600
+"""No stage runs this long: temporary folders that are older belong to builds that were killed."""
 
 
 def sha256_file(path: Path) -> str:
@@ -193,6 +200,7 @@ class Store:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             temporary.mkdir(parents=True)
+            self._sweep()
         except OSError as error:
             raise unwritable(self.root, error) from None
         try:
@@ -209,16 +217,28 @@ class Store:
             if folder.exists():
                 shutil.rmtree(folder)
             os.rename(temporary, folder)
+        except OSError as error:
+            if error.errno in FULL:
+                raise unwritable(self.root, error) from None
+            raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return Entry(stage, key, folder, files, meta, seconds, memory=memory)
 
+    def _sweep(self) -> None:
+        """Delete the temporary folders of builds that were killed and could not do it themselves."""
+        for left in (self.root / "tmp").iterdir():
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > STALE_SECONDS:
+                    shutil.rmtree(left, ignore_errors=True)
+
 
 def unwritable(folder: Path, error: OSError) -> UsageError:
-    """The error for an output folder that the system does not let us write."""
+    """The error for an output folder that the system does not let us write, or that is on a full disk."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return UsageError(
         f"cannot write to {folder}",
         found=error.strerror or str(error),
-        expected="a folder that this user may write",
-        next="OUT=<another folder>",
+        expected="room for a few times the model's size" if full else "a folder that this user may write",
+        next="free some, or OUT=<a folder on another disk>" if full else "OUT=<another folder>",
     )

@@ -1,3 +1,4 @@
+import errno
 import json
 import multiprocessing
 import os
@@ -111,3 +112,24 @@ def test_a_cache_that_cannot_be_written_is_a_usage_error(tmp_path):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(UsageError, match="cannot write"):
         build(Store(tmp_path / "cache"))
+
+
+def test_a_full_disk_is_a_usage_error_that_leaves_nothing(tmp_path):
+    def run(folder):
+        (folder / "half").write_bytes(b"x")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(UsageError, match="No space left") as caught:
+        Store(tmp_path).build("stage", "k", {}, run)
+    assert "free some" in caught.value.next
+    assert not any(p.is_file() for p in tmp_path.rglob("*"))
+
+
+def test_what_killed_builds_left_is_swept_and_what_runs_is_not(tmp_path):
+    old, running = tmp_path / "tmp" / "old", tmp_path / "tmp" / "running"
+    for folder in (old, running):
+        folder.mkdir(parents=True)
+        (folder / "half").write_bytes(b"x")
+    os.utime(old, (time.time() - store.STALE_SECONDS - 60,) * 2)
+    build(Store(tmp_path))
+    assert running.exists() and not old.exists()

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from exporter.errors import UsageError
 from exporter.memory import peak_bytes
+from exporter.store import FULL
 from exporter.types import Batch
 
 MODULES = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
@@ -32,6 +33,9 @@ RTX_TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 
 REFUSED = 3
 """The child's exit code where the compiler does not accept the graph; its last line is JSON with the reason."""
+
+UNWRITTEN = 4
+"""The child's exit code where it cannot write its files; its last line is JSON: errno and message."""
 
 INSPECTED = ".layers.json"
 """Suffix, in place of the log's, of the engine inspector's list of layers."""
@@ -130,6 +134,8 @@ def _finish(job: Job, child: subprocess.Popen, model: str) -> Built:
     out, err = child.communicate()
     if child.returncode == 0:
         return Built(**json.loads(out.splitlines()[-1]))
+    if child.returncode == UNWRITTEN:
+        raise OSError(*json.loads(out.splitlines()[-1]))
     if child.returncode == REFUSED:
         found = json.loads(out.splitlines()[-1])["error"]
     elif child.returncode < 0:
@@ -257,4 +263,10 @@ def _die_with(parent: int) -> None:
 if __name__ == "__main__":
     _die_with(int(sys.argv[2]))
     fields = json.loads(sys.argv[1])
-    _build_here(Job(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}))
+    try:
+        _build_here(Job(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}))
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(json.dumps([error.errno, error.strerror]))
+        sys.exit(UNWRITTEN)

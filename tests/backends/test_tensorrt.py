@@ -1,10 +1,12 @@
 """Real builds by the real compiler, of graphs that compile in a second or two."""
 
+import errno
 import json
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +118,13 @@ def test_a_fault_of_our_own_is_not_blamed_on_the_compiler(model, tmp_path):
     asked = job(model, tmp_path, targets=("smXX",))
     with pytest.raises(RuntimeError, match="build process failed"):
         tensorrt.build([asked], "tiny")
+
+
+def test_a_disk_that_takes_no_more_is_the_systems_error(model, tmp_path):
+    made = job(model, tmp_path)
+    with pytest.raises(OSError) as caught:
+        tensorrt.build([replace(made, engine="/dev/full")], "tiny")
+    assert caught.value.errno == errno.ENOSPC
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
