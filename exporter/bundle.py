@@ -76,9 +76,7 @@ def publish(build: Build) -> Bundle:
             try:
                 for file, stage in _files(build).items():
                     place(build.file(stage, file), temporary / file)
-                write_json(
-                    temporary / "parity.json", parity(build) | {"samples": build.entries["reference"].meta["samples"]}
-                )
+                write_json(temporary / "parity.json", ladder(build))
                 write_json(temporary / "manifest.json", record)
                 publish_folder(temporary, folder)
             finally:
@@ -102,7 +100,8 @@ def _current(folder: Path, record: dict, build: Build) -> dict | None:
         if {k: v for k, v in there.items() if k not in OF_THE_RUN} != _as_json(record):
             return None
         files = all(_same(folder / name, build.entries[stage], name) for name, stage in _files(build).items())
-        return there if files and (folder / "parity.json").is_file() else None
+        proof = json.loads((folder / "parity.json").read_text()) == _as_json(ladder(build))
+        return there if files and proof else None
     except (OSError, ValueError, TypeError):
         return None
 
@@ -131,6 +130,11 @@ def _share(build: Build, home: Path) -> None:
 def parity(build: Build) -> dict[str, dict]:
     """Every rung of the ladder by name, in order."""
     return {name: rung for stage in PARITY for name, rung in build.entries[stage].meta["rungs"].items()}
+
+
+def ladder(build: Build) -> dict[str, Any]:
+    """What ``parity.json`` holds: the rungs, and the images that they ran on."""
+    return parity(build) | {"samples": build.entries["reference"].meta["samples"]}
 
 
 def check(build: Build) -> tuple[CheckFailed, ...]:

@@ -274,6 +274,16 @@ def test_a_damaged_cache_entry_is_rebuilt_and_reported(warm, capsys):
     assert again.built == ("compile",) and again.manifest["engine"]["sha256"] == made.manifest["engine"]["sha256"]
 
 
+@pytest.mark.parametrize("name", ["parity.json", "manifest.json", "kernels.json", "model.onnx"])
+@pytest.mark.parametrize("damage", [os.remove, lambda path: os.replace(path.with_name("other"), path)])
+def test_a_file_of_the_bundle_that_was_lost_or_changed_is_put_back(name, damage, warm):
+    path = build(warm).folder / name
+    whole = path.read_bytes()
+    path.with_name("other").write_bytes(b"{}")
+    damage(path)
+    assert not build(warm).reused and path.read_bytes() == whole
+
+
 def test_an_interrupt_leaves_the_last_good_bundle_and_no_half_files(warm, monkeypatch):
     good = build(warm)
     before = (good.folder / "manifest.json").read_bytes()
