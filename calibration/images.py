@@ -5,6 +5,7 @@ EXIF orientation is applied, an alpha channel is dropped, 16-bit and palette ima
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -34,10 +35,10 @@ ORIENTATION = {
 
 def files(folder: Path) -> list[Path]:
     """The image files below ``folder`` by suffix, any nesting, sorted; :class:`UsageError` if there are none."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # unlike Path's, no error where the name is too long
         raise UsageError(
-            f"the image folder {folder} does not exist",
-            found="no such folder",
+            f"{folder} is not a folder" if os.path.exists(folder) else f"the image folder {folder} does not exist",
+            found="a file" if os.path.exists(folder) else "no such folder",
             expected="a folder with JPEG, PNG or WebP files",
             next="IMAGES=<folder>",
         )

@@ -64,9 +64,9 @@ class Refusal(Exception):
 
 
 def nearest(word: str, choices, count: int = 3) -> str:
-    """The ``count`` choices closest in spelling to ``word``, or all of them when there are few."""
+    """The ``count`` choices closest in spelling to ``word`` in lower case, or all of them when there are few."""
     import difflib
 
     choices = sorted(choices)
-    close = difflib.get_close_matches(word, choices, n=count, cutoff=0.4)
+    close = difflib.get_close_matches(word.lower(), choices, n=count, cutoff=0.4)
     return ", ".join(close or choices[:12])

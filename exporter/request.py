@@ -60,7 +60,7 @@ def parse(
             io=parse_io(io, kind),
             out=writable(Path(out)),
             native_image=image is None or parse_image(recipe, image) == recipe,
-            images=Path(images).expanduser() if images else None,
+            images=Path(os.path.expanduser(images)) if images else None,
             allow_unfused=allow_unfused,
             without=parse_without(without, recipe),
             form=parse_form(form),
@@ -78,7 +78,7 @@ def parse_batch(text: str | None, recipe: Recipe) -> Batch:
     parts = text.split(":")
     hint = f"BATCH=8   or   BATCH={recipe.batch}"
     try:
-        numbers = [int(p) for p in parts]
+        numbers = [int(p.replace("_", "?")) for p in parts]  # Python reads 1_0 as 10
     except ValueError:
         numbers = []
     if len(numbers) not in (1, 3):
@@ -210,7 +210,7 @@ def parse_without(text: str, recipe: Recipe) -> tuple[str, ...]:
     for name in names:
         if name not in known:
             raise UsageError(
-                f"{recipe.name} has no rewrite {name!r}",
+                f"there is no rewrite {name!r} in its recipe",
                 found=name,
                 expected=", ".join(known),
                 next=f"WITHOUT={nearest(name, known).split(', ')[0]}",
@@ -233,7 +233,7 @@ def parse_form(name: str | None) -> str | None:
 def writable(out: Path) -> Path:
     """``out`` if a file can be made in it or where it will be made; nothing is created."""
     existing = out
-    while not existing.exists() and existing != existing.parent:
+    while not os.path.exists(existing) and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
         raise unwritable(out, NotADirectoryError(20, f"{existing} is a file"))

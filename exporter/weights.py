@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,17 +60,27 @@ def locate(recipe: Recipe, wanted: str) -> Weights:
             expected=f"{recipe.hub or 'a published checkpoint'}",
             next=f"make engine MODEL={recipe.name} WEIGHTS=<path to a .safetensors or .pt>  or  WEIGHTS=random",
         )
-    path = Path(wanted).expanduser()
-    if not path.is_file():
+    path = Path(os.path.expanduser(wanted))
+    if not os.path.isfile(path):  # unlike Path's, no error where the name is too long
         raise UsageError(
             f"the checkpoint {wanted} does not exist",
             model=recipe.name,
             stage="weights",
-            found="a folder" if path.is_dir() else "no such file",
+            found="a folder" if os.path.isdir(path) else "no such file",
             expected="a .safetensors, .pt, .pth or .bin file, or one of auto, pretrained, random",
             next=f"make engine MODEL={recipe.name} WEIGHTS=<path>",
         )
-    return Weights("checkpoint", path.name, sha256_file(path), path)
+    try:
+        return Weights("checkpoint", path.name, sha256_file(path), path)
+    except OSError as error:
+        raise UsageError(
+            f"the checkpoint {wanted} cannot be read",
+            model=recipe.name,
+            stage="weights",
+            found=error.strerror,
+            expected="a file that this user may read",
+            next=f"chmod u+r {wanted}",
+        ) from None
 
 
 def _random(recipe: Recipe, why: str) -> Weights:

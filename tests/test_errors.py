@@ -18,4 +18,5 @@ def test_exit_codes():
 
 def test_nearest_offers_the_closest_names_first():
     assert nearest("swin_bb", ["vit_b", "swin_b", "mixer_b"]).split(", ")[0] == "swin_b"
+    assert nearest("SWIN_B", ["vit_b", "swin_b", "mixer_b"]) == "swin_b, vit_b, mixer_b"
     assert nearest("qqqq", ["b", "a"]) == "a, b"

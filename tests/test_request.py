@@ -29,6 +29,7 @@ def test_defaults_are_those_of_the_contract(tmp_path):
         ({"batch": "1:2"}, "cannot be read"),
         ({"batch": "many"}, "cannot be read"),
         ({"batch": ""}, "cannot be read"),
+        ({"batch": "1_0"}, "cannot be read"),
         ({"batch": "1:8:100000"}, "out of range"),
         ({"image": "225"}, "cannot take"),
         ({"image": "0"}, "cannot take"),
@@ -102,6 +103,11 @@ def test_an_unwritable_out_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # the suite may run as root, who may write anywhere
     with pytest.raises(UsageError, match="cannot write"):
         request.parse("vit_ti", out=str(tmp_path / "out"))
+
+
+def test_paths_that_cannot_be_are_left_to_those_who_open_them(tmp_path):
+    asked = request.parse("vit_ti", images="~nobody-has-this-name/x", out=str(tmp_path / ("a" * 300)))
+    assert str(asked.images) == "~nobody-has-this-name/x" and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

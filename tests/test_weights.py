@@ -246,6 +246,22 @@ def test_a_path_without_a_file_is_refused(name, says, tmp_path):
     assert error.found == says and name in error.what
 
 
+@pytest.mark.parametrize("name", ["~nobody-has-this-name/mine.pt", "a" * 300])
+def test_a_path_that_cannot_be_is_refused(name):
+    assert refusal(weights.locate, SMALL, name).found == "no such file"
+
+
+def test_a_file_that_the_system_does_not_let_us_read_is_refused(trained, tmp_path, monkeypatch):
+    path = saved(trained, tmp_path / "mine.safetensors")
+
+    def denied(path):  # the suite may run as root, who may read anything
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(weights, "sha256_file", denied)
+    error = refusal(weights.locate, SMALL, str(path))
+    assert error.found == "Permission denied" and "chmod" in error.next
+
+
 def whole(suffix, tmp_path):
     return saved({"w": torch.arange(10000.0)}, tmp_path / f"whole{suffix}").read_bytes()
 

@@ -277,10 +277,14 @@ def test_images_are_found_by_suffix_in_any_depth_and_sorted(tmp_path):
     (lambda folder: None, "no such folder"),
     (lambda folder: folder.mkdir(), "an empty folder"),
     (lambda folder: (folder.mkdir(), *((folder / n).touch() for n in ("a.txt", "b.gif"))), "2 files, none"),
-    (lambda folder: folder.write_text("a file"), "no such folder"),
+    (lambda folder: folder.write_text("a file"), "a file"),
 ])  # fmt: skip
 def test_a_folder_without_images_is_refused(make, says, tmp_path):
     folder = tmp_path / "photographs"
     make(folder)
     error = refusal(images.files, folder)
     assert says in error.found and str(folder) in error.what and "IMAGES=" in error.next
+
+
+def test_a_name_that_no_folder_can_have_is_refused(tmp_path):
+    assert refusal(images.files, tmp_path / ("a" * 300)).found == "no such folder"
