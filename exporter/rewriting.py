@@ -47,7 +47,7 @@ def rewrite(
     """
     from polygraphy.logger import G_LOGGER
 
-    G_LOGGER.module_severity = {"": G_LOGGER.ERROR}
+    G_LOGGER.module_severity = {"": G_LOGGER.CRITICAL}  # it writes to standard output, which is the result's
     gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.ERROR
     feeds = _feeds(model)
     shell, arrays = onnxio.detach(model)

@@ -8,10 +8,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from graphs import graph, tiny_recipe
 from onnx import TensorProto, helper, numpy_helper
 from polygraphy.exception import PolygraphyException
 
-from exporter import arrays, parity, registry, samples
+from exporter import arrays, parity, registry, rewriting, samples
 from exporter.types import Batch, TensorSpec, Tolerance
 
 FP32 = Tolerance(1e-4, 0.99999)
@@ -384,3 +385,10 @@ def test_a_file_of_nothing_does_not_pass(outputs, tmp_path):
     arrays.write(tmp_path / "x.npz", outputs)
     found = arrays.read(tmp_path / "x.npz")
     failure(ONE, found, found)
+
+
+def test_a_failed_comparison_after_a_rewrite_leaves_standard_output_to_the_result(capfd):
+    model = graph("(float[batch, 4] x) => (float[batch, 4] y) { y = Relu (x) }")
+    rewriting.rewrite(model, tiny_recipe(rewrites=()))
+    failure(ONE, batches(2), [{"logits": values(2, 10, seed=7)}], FP32)
+    assert capfd.readouterr().out == ""
