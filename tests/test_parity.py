@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from graphs import graph, tiny_recipe
+from graphs import graph as parsed
+from graphs import tiny_recipe
 from onnx import TensorProto, helper, numpy_helper
 from polygraphy.exception import PolygraphyException
 
@@ -388,7 +389,7 @@ def test_a_file_of_nothing_does_not_pass(outputs, tmp_path):
 
 
 def test_a_failed_comparison_after_a_rewrite_leaves_standard_output_to_the_result(capfd):
-    model = graph("(float[batch, 4] x) => (float[batch, 4] y) { y = Relu (x) }")
+    model = parsed("(float[batch, 4] x) => (float[batch, 4] y) { y = Relu (x) }")
     rewriting.rewrite(model, tiny_recipe(rewrites=()))
     failure(ONE, batches(2), [{"logits": values(2, 10, seed=7)}], FP32)
     assert capfd.readouterr().out == ""
