@@ -54,7 +54,7 @@ def verdict(manifest: dict, folder: Path) -> None:
     )
     bounds = [f"{k['chip']} {k['roofline_us'] / 1e3:.2f} ms" for k in manifest["kernels"].values() if k["roofline_us"]]
     if bounds:
-        print(f"  no faster   {', '.join(bounds)}  (roofline at batch {first['batch']})")
+        print(f"  floor       {', '.join(bounds)}  (roofline at batch {first['batch']}: no faster than that)")
     print(f"  parity      passed: {', '.join(ran) or 'nothing'}")
     for name, rung in manifest["parity"].items():
         if rung["status"] == "failed":

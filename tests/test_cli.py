@@ -164,7 +164,10 @@ def test_a_signal_stops_without_a_traceback_and_without_half_files(signal_name, 
     import signal
 
     words = ["engine", "vit_ti", "--target", "sm80", "--out", str(tmp_path), "--weights", "random"]
-    process = subprocess.Popen([sys.executable, "-m", "exporter", *words], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "exporter", *words], cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # background jobs have none
+    )  # fmt: skip
     while not (tmp_path / ".cache" / "tmp").exists():
         time.sleep(0.05)
     time.sleep(1)

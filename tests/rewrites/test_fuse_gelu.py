@@ -40,7 +40,7 @@ def written(inner="divided", one="after", outer="x, then a half"):
     return INNER[inner] + "e = Erf (s)\n" + ONE[one] + OUTER[outer]
 
 
-@pytest.mark.parametrize("inner, one, outer", itertools.product(INNER, ONE, OUTER))
+@pytest.mark.parametrize("inner, one, outer", list(itertools.product(INNER, ONE, OUTER)))
 def test_every_order_of_the_factors(inner, one, outer):
     assert ops(rewritten(NAME, gelu(written(inner, one, outer)), 1, close=True)) == ["Gelu"]
 
