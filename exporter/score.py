@@ -12,12 +12,19 @@ LAUNCH_US = 1.5
 """What a kernel costs beside its work, in microseconds: an assumption, of the order of the gap between two dependent
 kernels of one CUDA graph. It weighs kernels against bytes; where a GPU is, measure instead."""
 
+SYNCHRONISE_US = 0.5
+"""What a signal or a wait between two streams costs, in microseconds: an assumption, too."""
+
 
 @dataclass(frozen=True)
 class Score:
-    """``total_us`` = kernels x ``LAUNCH_US`` + ``floor_us``; smaller is better. ``fused`` attentions of ``due``."""
+    """``total_us`` = kernels x ``LAUNCH_US`` + synchronisations x ``SYNCHRONISE_US`` + ``floor_us``; smaller is better.
+
+    ``fused`` attentions of ``due``.
+    """
 
     kernels: int
+    synchronisations: int
     fused: int
     due: int
     bytes_moved: int
@@ -28,7 +35,14 @@ class Score:
         return asdict(self)
 
 
-def of(engine: list[Kernel], sized: list[Kernel], softmaxes: list[str], target: str, tf32: bool = False) -> Score:
+def of(
+    engine: list[Kernel],
+    sized: list[Kernel],
+    softmaxes: list[str],
+    target: str,
+    tf32: bool = False,
+    synchronisations: int = 0,
+) -> Score:
     """The score of an engine's kernels; ``sized`` are those of its static twin where the batch is free.
 
     A free batch can need kernels that the twin does not have, copies mostly, whose sizes nothing tells: each is
@@ -36,7 +50,6 @@ def of(engine: list[Kernel], sized: list[Kernel], softmaxes: list[str], target: 
     """
     totals = kernel_lists.totals(engine, sized, softmaxes)
     floor = roofline.microseconds(sized, roofline.CHIPS[target], tf32) * max(1.0, len(engine) / len(sized))
-    total = totals.count * LAUNCH_US + floor
-    return Score(
-        totals.count, totals.fused_attention, len(softmaxes), totals.bytes_moved, round(floor, 1), round(total, 1)
-    )
+    total = totals.count * LAUNCH_US + synchronisations * SYNCHRONISE_US + floor
+    attention = (totals.fused_attention, len(softmaxes))
+    return Score(totals.count, synchronisations, *attention, totals.bytes_moved, round(floor, 1), round(total, 1))

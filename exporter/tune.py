@@ -63,7 +63,8 @@ def _candidate(canonical, request: Request, form: str, note) -> dict:
             return {"refused": str(error.found)}
         measured = _measured(request, Path(scratch) / emitted.ENGINE)
     names = emitted.softmaxes(made.model)
-    result = score.of(found.engine, found.sized, names, request.targets[0], request.precision.tf32).as_dict()
+    judged = (found.engine, found.sized, names, request.targets[0], request.precision.tf32, found.synchronisations)
+    result = score.of(*judged).as_dict()
     return result | measured | {"seconds": round(time.perf_counter() - started, 1)}
 
 

@@ -30,3 +30,9 @@ def test_fused_attention_is_counted_of_what_is_due():
     fused = Kernel("_gemm_mha_v2", "", "attention", (), (), (), ("a/Softmax_1",), "")
     found = score.of([fused], [fused], ["a/Softmax_1", "b/Softmax_2"], "sm80")
     assert (found.fused, found.due) == (1, 2)
+
+
+def test_streams_that_wait_for_each_other_cost_something():
+    kernels = [kernel("a", 1_000_000)]
+    alone, waiting = (score.of(kernels, kernels, [], "sm80", synchronisations=n) for n in (0, 10))
+    assert waiting.total_us == pytest.approx(alone.total_us + 10 * score.SYNCHRONISE_US, abs=0.11)
