@@ -1,6 +1,6 @@
 """Graphs without their megabytes: weights are handed from graph to graph as arrays, never through protobuf.
 
-onnx-graphsurgeon copies every weight three times when it exports a graph; a model of 350 MB costs it 0.7 s. Here a
+onnx-graphsurgeon copies every weight when it exports a graph, several times a model of hundreds of megabytes. Here a
 large constant is exported as a reference to external data that is not there, and its array travels beside the graph.
 """
 

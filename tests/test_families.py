@@ -1,7 +1,7 @@
 """One model of each family at its real size: the recipe's counts, fusion and tolerances, kept by the real tools.
 
 The other sizes of a family differ in depth and width only; ``vit_ti`` is built by the tests of the command line. DETR
-is built for images of 320 pixels, which costs a sixth of its own 800.
+is built for images of 320 pixels, which takes a third of the time of its own 800.
 """
 
 import shutil

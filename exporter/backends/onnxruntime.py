@@ -25,7 +25,7 @@ def session(
     The weights are handed over as arrays (``weights``, or the model's own initializers), never serialised: a
     session for a 350 MB model costs the time of reading its graph. The arrays must outlive the session, which
     keeps a reference to them. ``optimised``: all of ONNX Runtime's own fusions, as a user has them by default; without
-    them a graph is run as it is, and its session is made in a tenth of the time.
+    them a graph is run nearly as it is.
     """
     shell, arrays = onnxio.detach(model) if weights is None else (model, dict(weights))
     options = ort.SessionOptions()
