@@ -37,11 +37,13 @@ def rewrite(
     native_image: bool = True,
     without: Sequence[str] = (),
     progress: Callable[[str], None] = lambda text: None,
+    answers: list[dict[str, np.ndarray]] | None = None,
 ) -> tuple[onnx.ModelProto, list[RewriteReport]]:
     """``model`` after ``steps`` (the recipe's own by default), and what each one did.
 
     Exact match counts are due where ``native_image`` says that the model has the recipe's own image size, and no
-    earlier rewrite was left out by ``without``.
+    earlier rewrite was left out by ``without``. ``answers`` is what the last call's graph answered, for a call that
+    goes on from there; it is renewed in place.
     Raises :class:`CheckFailed` naming the rewrite where a count is not the recipe's, the graph is invalid, or
     an output moved by more than ``RELATIVE``.
     """
@@ -51,7 +53,9 @@ def rewrite(
     gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.ERROR
     feeds = _feeds(model)
     shell, arrays = onnxio.detach(model)
-    before = None
+    graph = detached.imported(shell, arrays)
+    wiring = _wiring(graph)
+    before = list(answers or ())
     shapes = shapes_of(shell)
     reports = []
     for step in recipe.rewrites if steps is None else steps:
@@ -60,8 +64,9 @@ def rewrite(
         progress(step.name)
         started = time.perf_counter()
         nodes, error, refused = len(shell.graph.node), None, {}
-        graph = detached.imported(shell, arrays)
         matches = apply(step, graph, shapes, refused)
+        if not matches and _wiring(graph) != wiring:
+            graph = detached.imported(shell, arrays)  # what it changed without a match is not kept
         if not without:
             _check_count(step, matches, recipe, native_image)
         applied = time.perf_counter()
@@ -75,9 +80,11 @@ def rewrite(
             with _blaming(step, recipe):
                 after = _outputs(changed, weights, feeds)
             error = _compare(before, after, step, recipe)
-            shell, arrays, before, shapes = changed, weights, after, shapes_of(changed)
+            shell, arrays, before, shapes, wiring = changed, weights, after, shapes_of(changed), _wiring(graph)
         seconds = (round(applied - started, 3), round(time.perf_counter() - applied, 3))
         reports.append(RewriteReport(step.name, matches, nodes, len(shell.graph.node), error, *seconds, refused))
+    if answers is not None:
+        answers[:] = before
     changed = any(report.matches for report in reports)
     return detached.whole(shell, arrays) if changed else model, reports
 
@@ -87,6 +94,14 @@ def apply(step: RewriteStep, graph: gs.Graph, shapes, refused: dict[str, str]) -
     function = importlib.import_module(f"exporter.rewrites.{step.name}").apply
     says = {"refused": refused} if "refused" in inspect.signature(function).parameters else {}
     return function(graph, shapes, **step.options, **says)
+
+
+def _wiring(graph: gs.Graph) -> list[tuple]:
+    """Which nodes there are and what they read and write: changes whenever a rewrite does anything."""
+    return [
+        (node.op, node.name, [(t.name, id(t)) for t in node.inputs], [t.name for t in node.outputs], repr(node.attrs))
+        for node in graph.nodes
+    ]
 
 
 def shapes_of(model: onnx.ModelProto):
@@ -110,7 +125,7 @@ def _feeds(model: onnx.ModelProto) -> list[dict[str, np.ndarray]]:
 
 
 def _outputs(shell: onnx.ModelProto, arrays: detached.Arrays, feeds: list[dict]) -> list[dict[str, np.ndarray]]:
-    made = ort_backend.session(shell, arrays)
+    made = ort_backend.session(shell, arrays, once=True)
     return [ort_backend.run(made, feed) for feed in feeds]
 
 

@@ -70,7 +70,7 @@ def _at_once(shell: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
 def _shape(kind: onnx.TypeProto) -> tuple[int, ...] | None:
     if not kind.tensor_type.HasField("shape"):
         return None
-    return tuple(d.dim_value if d.HasField("dim_value") else -1 for d in kind.tensor_type.shape.dim)
+    return tuple([d.dim_value if d.HasField("dim_value") else -1 for d in kind.tensor_type.shape.dim])
 
 
 def _evaluate(node: onnx.NodeProto, types: dict, values: dict, opsets: dict[str, int]) -> None:

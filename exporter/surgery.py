@@ -6,7 +6,7 @@ pattern was found. ``shapes(batch)`` is :func:`exporter.shapes.infer` on the gra
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -18,6 +18,16 @@ Shapes = Callable[[int], Inferred]
 PROBES = (1, 2, 3, 31, 4099)
 """Batches at which a shape is asked for: one, few, many, and more than any profile may have. What holds at all of
 them is taken to hold at every batch; shapes are arithmetic, and a parity run at the profile's ends follows."""
+
+
+class Probes:
+    """``shapes`` at every batch of ``PROBES``, in order, each one inferred when an iteration comes to it."""
+
+    def __init__(self, shapes: Shapes):
+        self.shapes = shapes
+
+    def __iter__(self) -> Iterator[Inferred]:
+        return map(self.shapes, PROBES)
 
 
 def constant(tensor: gs.Tensor) -> np.ndarray | None:

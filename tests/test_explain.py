@@ -11,7 +11,8 @@ def test_each_rewrite_is_shown_with_the_kernels_of_the_graph_after_it(tmp_path):
     )
     found = explain.explain(asked, Progress(quiet=True))
     names = [row["rewrite"] for row in found["steps"]]
-    assert names[0] == "as exported" and names[-2:] == ["attention_form positions_planes", "cancel_permutations"]
+    assert names[0] == "as exported" and names[-2:] == [f"attention_form {found['form']}", "cancel_permutations"]
+    assert found["form"] != "windows"
     first, last = found["steps"][0], found["steps"][-1]
     assert last["fused_attention"] == 4 and last["kernels"] < 0.7 * first["kernels"]
     assert last["bytes_moved"] < first["bytes_moved"]

@@ -19,20 +19,24 @@ def session(
     weights: Mapping[str, np.ndarray] | None = None,
     threads: int = 0,
     optimised: bool = False,
+    once: bool = False,
 ) -> ort.InferenceSession:
     """A CPU session for ``model``, of any size.
 
     The weights are handed over as arrays (``weights``, or the model's own initializers), never serialised: a
     session for a 350 MB model costs the time of reading its graph. The arrays must outlive the session, which
     keeps a reference to them. ``optimised``: all of ONNX Runtime's own fusions, as a user has them by default; without
-    them a graph is run nearly as it is.
+    it the graph is run as it is. ``once``: for a few runs, so the weights are not repacked for the matrix kernels,
+    which takes a large model longer than a run.
     """
     shell, arrays = onnxio.detach(model) if weights is None else (model, dict(weights))
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
     level = ort.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimised else level.ORT_ENABLE_BASIC
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimised else level.ORT_DISABLE_ALL
+    options.enable_mem_pattern = False  # its plan for one batch size is no use to the next and costs page faults
+    options.add_session_config_entry("session.disable_prepacking", str(int(once)))
     values = {name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
     if values:
         options.add_external_initializers(list(values), list(values.values()))

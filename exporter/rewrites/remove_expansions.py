@@ -12,14 +12,14 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from exporter.surgery import PROBES, Shapes
+from exporter.surgery import Probes, Shapes
 
 BROADCAST = frozenset("Add Sub Mul Div Pow Max Min Where Equal Less Greater And Or".split())
 
 
 def apply(graph: gs.Graph, shapes: Shapes) -> int:
     """Rewrite in place; returns the number of operands that need no Expand."""
-    inferred = [shapes(batch).shapes for batch in PROBES]
+    inferred = Probes(shapes)
     matches = 0
     for node in graph.nodes:
         if node.op not in BROADCAST:
@@ -29,12 +29,17 @@ def apply(graph: gs.Graph, shapes: Shapes) -> int:
                 continue
             inputs = [*node.inputs]
             inputs[index] = tensor.inputs[0].inputs[0]
-            made = [_broadcast(known, inputs) for known in inferred]
-            if None not in made and made == [known.get(node.outputs[0].name) for known in inferred]:
+            if all(_makes(found.shapes, inputs, node.outputs[0]) for found in inferred):
                 node.inputs[index] = inputs[index]
                 matches += 1
     graph.cleanup().toposort()
     return matches
+
+
+def _makes(known: dict, inputs: list[gs.Tensor], result: gs.Tensor) -> bool:
+    """Whether the operands broadcast to the result's shape."""
+    shape = _broadcast(known, inputs)
+    return shape is not None and shape == known.get(result.name)
 
 
 def _broadcast(known: dict, tensors: list[gs.Tensor]) -> tuple[int, ...] | None:

@@ -12,12 +12,12 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from exporter.surgery import PROBES, Shapes, bypass, constant
+from exporter.surgery import Probes, Shapes, bypass, constant
 
 
 def apply(graph: gs.Graph, shapes: Shapes) -> int:
     """Rewrite in place; returns the number of nodes taken out."""
-    inferred = [shapes(batch) for batch in PROBES]
+    inferred = Probes(shapes)
     matches = 0
     for node in list(graph.nodes):
         if any(t.outputs or t in graph.outputs for t in node.outputs[1:]):
@@ -29,22 +29,23 @@ def apply(graph: gs.Graph, shapes: Shapes) -> int:
     return matches
 
 
-def _always(node: gs.Node, inferred: list) -> bool:
+def _always(node: gs.Node, inferred: Probes) -> bool:
     return len(node.inputs) == 1
 
 
-def _infers(node: gs.Node, inferred: list) -> bool:
+def _infers(node: gs.Node, inferred: Probes) -> bool:
     """Whether a Dropout is in inference mode, which it is unless an input says otherwise."""
     training = constant(node.inputs[2]) if len(node.inputs) > 2 else False
     return training is not None and not training
 
 
-def _same_type(node: gs.Node, inferred: list) -> bool:
-    kinds = [found.types.get(t.name, 0) for found in inferred for t in (node.inputs[0], node.outputs[0])]
-    return len(set(kinds)) == 1 and kinds[0] != 0
+def _same_type(node: gs.Node, inferred: Probes) -> bool:
+    types = next(iter(inferred)).types
+    before, after = (types.get(t.name, 0) for t in (node.inputs[0], node.outputs[0]))
+    return before == after != 0
 
 
-def _same_shape(node: gs.Node, inferred: list) -> bool:
+def _same_shape(node: gs.Node, inferred: Probes) -> bool:
     for found in inferred:
         before, after = (found.shapes.get(t.name) for t in (node.inputs[0], node.outputs[0]))
         if before is None or before != after or -1 in before:
@@ -52,17 +53,17 @@ def _same_shape(node: gs.Node, inferred: list) -> bool:
     return True
 
 
-def _pads_nothing(node: gs.Node, inferred: list) -> bool:
+def _pads_nothing(node: gs.Node, inferred: Probes) -> bool:
     pads = constant(node.inputs[1]) if len(node.inputs) > 1 else np.array(node.attrs.get("pads", [1]))
     return pads is not None and not pads.any()
 
 
-def _takes_all(node: gs.Node, inferred: list) -> bool:
+def _takes_all(node: gs.Node, inferred: Probes) -> bool:
     steps = constant(node.inputs[4]) if len(node.inputs) > 4 else np.ones(1)
     return steps is not None and bool((steps == 1).all()) and _same_shape(node, inferred)
 
 
-def _in_place(node: gs.Node, inferred: list) -> bool:
+def _in_place(node: gs.Node, inferred: Probes) -> bool:
     order = node.attrs.get("perm")
     return order is not None and list(order) == sorted(order)
 

@@ -17,12 +17,12 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from exporter.surgery import PROBES, Shapes
+from exporter.surgery import Probes, Shapes
 
 
 def apply(graph: gs.Graph, shapes: Shapes) -> int:
     """Rewrite in place; returns the number of tensors that became constants."""
-    inferred = [shapes(batch) for batch in PROBES]
+    inferred = list(Probes(shapes))
     return _batch_free_values(graph, inferred) + _reshape_targets(graph, inferred)
 
 

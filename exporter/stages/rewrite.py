@@ -55,16 +55,21 @@ def steps(of: Iterable[RewriteStep]) -> list:
 def run(build: Build, folder: Path) -> tuple[dict, dict]:
     from exporter import onnxio, rewriting
 
+    answers: list = []
     model, reports = rewriting.rewrite(
         build.model("trace", "raw.onnx"),
         build.recipe,
         native_image=build.request.native_image,
         without=build.request.without,
         progress=build.note,
+        answers=answers,
     )
     build.note(f"writing {FILE}")
     onnxio.save(model, folder / FILE)
-    return {"nodes": len(model.graph.node), "rewrites": [r.as_dict() for r in reports]}, {FILE: model}
+    return {"nodes": len(model.graph.node), "rewrites": [r.as_dict() for r in reports]}, {
+        FILE: model,
+        "answers": answers,
+    }
 
 
 def summary(entry: Entry) -> str:

@@ -36,13 +36,24 @@ def parts(build: Build) -> dict:
     }
 
 
-def make(canonical, request: Request, chosen: Choice, note: Callable[[str], None] = lambda text: None):
-    """(typed graph, reports of the rewrites): attention in the chosen form, then the precision, then the batch."""
+def make(
+    canonical,
+    request: Request,
+    chosen: Choice,
+    note: Callable[[str], None] = lambda text: None,
+    answers: list | None = None,
+):
+    """(typed graph, reports of the rewrites): attention in the chosen form, then the precision, then the batch.
+
+    ``answers`` is what the canonical graph answered when it was checked, where this process did that.
+    """
     import onnx
 
     from exporter import casting, onnxio, rewriting
 
-    formed, reports = rewriting.rewrite(canonical, request.recipe, steps=chosen.steps(), progress=note)
+    formed, reports = rewriting.rewrite(
+        canonical, request.recipe, steps=chosen.steps(), progress=note, answers=list(answers or ())
+    )
     model = onnx.ModelProto()
     model.CopyFrom(formed)
     typed = casting.cast(model, request.precision, request.io)
@@ -58,7 +69,8 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     from exporter.emitted import softmaxes
 
     chosen = choose(build.request)
-    typed, reports = make(build.model("rewrite", "model.fp32.onnx"), build.request, chosen, build.note)
+    answers = build.entries["rewrite"].memory.get("answers")
+    typed, reports = make(build.model("rewrite", "model.fp32.onnx"), build.request, chosen, build.note, answers)
     build.note("writing model.onnx")
     onnxio.save(typed.model, folder / FILE)
     return {
