@@ -10,14 +10,14 @@ RUN := .venv/bin/python
 READY := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
 
 # Values reach the shell through the environment, so that a path may hold any character.
-export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM
+export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM ONNX
 REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(TARGET),--target "$$TARGET") $(if $(BATCH),--batch "$$BATCH") $(if $(WEIGHTS),--weights "$$WEIGHTS") \
 	$(if $(IMAGE),--image "$$IMAGE") $(if $(IO),--io "$$IO") $(if $(IMAGES),--images "$$IMAGES") \
 	$(if $(OUT),--out "$$OUT") $(if $(BACKEND),--backend "$$BACKEND") $(if $(WITHOUT),--without "$$WITHOUT") \
 	$(if $(FORM),--form "$$FORM") $(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
-.PHONY: help engine parity kernels tune explain list test lint bench-pipeline bench-kernels bench-runtime clean model
+.PHONY: help engine parity kernels tune explain blame list test lint bench-pipeline bench-kernels bench-runtime clean model
 
 help:  ## this text
 	@echo 'Vision transformers from PyTorch to TensorRT engines.'
@@ -38,6 +38,7 @@ help:  ## this text
 	@echo '  BACKEND=tensorrt  tensorrt-rtx (no GPU), tensorrt (this GPU)          tensorrt-rtx'
 	@echo '  WITHOUT=a,b       rewrites to leave out  none'
 	@echo '  FORM=windows      form of attention      the tuned one'
+	@echo '  ONNX=model.onnx   a graph for blame to judge                          the model'"'"'s own'
 	@echo '  ALLOW_UNFUSED=1   pass where the compiler fused less than the recipe promises'
 	@echo '  QUIET=1 JSON=1    only the verdict; the result as JSON'
 	@echo
@@ -68,6 +69,9 @@ tune: model $(READY)  ## every form of attention through the compiler; the winne
 
 explain: model $(READY)  ## what each rewrite did to the graph and to the kernels, and what each block became
 	@$(RUN) -m exporter explain $(REQUEST)
+
+blame: model $(READY)  ## which block a graph computes differently, and why; ONNX=file judges a file from elsewhere
+	@$(RUN) -m exporter blame $(REQUEST) $(if $(ONNX),--onnx "$$ONNX")
 
 list: $(READY)  ## the models: family, parameters, GFLOPs, input, precisions
 	@$(RUN) -m exporter list $(if $(JSON),--json)

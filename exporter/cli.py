@@ -7,6 +7,7 @@ import json
 import shlex
 import signal
 import sys
+from pathlib import Path
 
 from exporter.errors import ExporterError
 
@@ -50,6 +51,11 @@ def _parser() -> argparse.ArgumentParser:
         verb = verbs.add_parser(name, help=text, description=text)
         _add_request(verb)
         verb.set_defaults(run=run)
+    text = "name the unit of the network that a graph computes differently"
+    verb = verbs.add_parser("blame", help=text, description=text)
+    _add_request(verb)
+    verb.add_argument("--onnx", type=Path, help="an ONNX file to judge (default: the model's own ladder)")
+    verb.set_defaults(run=blame)
     verb = verbs.add_parser("list", help="the models", description="The models, by family.")
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(run=list_models)
@@ -149,6 +155,15 @@ def explain(arguments) -> int:
 
     found = explain.explain(_request(arguments), Progress(arguments.quiet))
     return _show(arguments, found, lambda: tables.explained(found))
+
+
+def blame(arguments) -> int:
+    from exporter import blame, tables
+    from exporter.progress import Progress
+
+    found = blame.blame(_request(arguments), Progress(arguments.quiet), arguments.onnx)
+    _show(arguments, found, lambda: tables.blamed(found))
+    return 1 if found["guilty"] or any(r["status"] == "failed" for r in found["rungs"].values()) else 0
 
 
 def _show(arguments, data, show) -> int:

@@ -34,21 +34,22 @@ SPLIT = 2.0**42 + 1
 """Veltkamp's constant that leaves 53 - 42 = 11 significant bits of a double, which is TF32; no FP32 overflows there."""
 
 
-def twin(model: onnx.ModelProto, tf32: bool = False) -> onnx.ModelProto:
+def twin(model: onnx.ModelProto, tf32: bool = False, rounded: bool = True) -> onnx.ModelProto:
     """A new FP32 model with the names of ``model``'s inputs and outputs that computes what typed hardware computes.
 
-    ``tf32``: round the operands of FP32 matrix products. Raises :class:`UsageError` for a tensor whose type cannot
-    be inferred, because it could not be rounded.
+    ``tf32``: round the operands of FP32 matrix products. Without ``rounded`` only the weights are what the narrow type
+    made of them: the graph's mathematics apart from the hardware's. Raises :class:`UsageError` for a tensor whose type
+    cannot be inferred, because it could not be rounded.
     """
     types = infer(model).types
     made = _interface(model)
-    writer = _Writer(types, tf32)
+    writer = _Writer(types, tf32, rounded)
     writer.widen(model.graph.initializer)
     for value in (*made.graph.input, *made.graph.output):
         if value.type.tensor_type.elem_type in NARROW:
             value.type.tensor_type.elem_type = FLOAT
     for value in made.graph.input:
-        if types[value.name] in NARROW:
+        if types[value.name] in writer.result_kinds:
             writer.round_input(value.name)
     for node in model.graph.node:
         writer.node(node)
@@ -70,8 +71,9 @@ def _interface(model: onnx.ModelProto) -> onnx.ModelProto:
 class _Writer:
     """Writes the twin's nodes in order."""
 
-    def __init__(self, types: dict[str, int], tf32: bool):
+    def __init__(self, types: dict[str, int], tf32: bool, rounded: bool):
         self.types = types
+        self.result_kinds = NARROW if rounded else ()
         self.tf32 = tf32
         self.nodes: list[onnx.NodeProto] = []
         self.renamed: dict[str, str] = {}
@@ -113,7 +115,7 @@ class _Writer:
                     expected="an operator of the standard",
                     next="PRECISION=fp32",
                 )
-            if kind in NARROW and (narrowing or node.op_type not in EXACT):
+            if kind in self.result_kinds and (narrowing or node.op_type not in EXACT):
                 copy.output[i] = f"{name}/exact"
         self.nodes.append(copy)
         for before, name in zip(copy.output, node.output, strict=True):

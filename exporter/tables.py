@@ -226,3 +226,41 @@ def explained(found: dict) -> None:
     for block, kinds in found["blocks"].items():
         table.add_row(block, str(sum(kinds.values())), ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
     _print(table)
+
+
+def blamed(found: dict) -> None:
+    """The verdict first, then the rungs, then the units that add the most."""
+    guilty = found["guilty"]
+    subject = found["onnx"] or f"{found['model']} {found['precision']}"
+    failed = [name for name, rung in found["rungs"].items() if rung["status"] == "failed"]
+    if guilty:
+        print(f"GUILTY  {guilty['unit']}  ({guilty['rung']}, {subject})")
+        print(f"  {guilty['diagnosis']}")
+    elif failed:
+        print(f"FAILED  {', '.join(failed)}: no unit adds more than rounding does, the error accumulates")
+    else:
+        print(f"NOBODY  {subject}: no unit of the network adds more than rounding explains")
+    if guilty and guilty.get("node"):
+        print(f"  at {guilty['operator']} {guilty['node']}")
+    if guilty and "own" in guilty:
+        print(f"  error entering {guilty['entering']:.1e}, leaving {guilty['leaving']:.1e}, its own {guilty['own']:.1e}")
+    if guilty and guilty.get("range"):
+        r = guilty["range"]
+        print(
+            f"  values: amax {r['amax']:.3g} in {r['element_type']}, {r['above']:.2%} above it, {r['below']:.2%} below, "
+            f"{r['nan']} NaN, {r['inf']} Inf"
+        )
+    for remark in found["remarks"]:
+        print(f"  remark: {remark}")
+    for name, rung in found["rungs"].items():
+        if rung["status"] == "not run":
+            print(f"  {name}: not run: {rung['why']}")
+            continue
+        print(f"  {name}: {rung['status']}" + (f": {rung['why']}" if rung["why"] else f", units known by {rung['by']}"))
+    for name, rung in found["rungs"].items():
+        here = [u for u in rung.get("units", ()) if u["tensor"]]
+        table = _table("unit", "operator", ">entering", ">leaving", ">own", title=f"{name}: who adds the most")
+        for u in sorted(here, key=lambda u: -u["own"])[:8]:
+            table.add_row(u["unit"], u["operator"], *(f"{u[k]:.1e}" for k in ("entering", "leaving", "own")))
+        if here:
+            _print(table)

@@ -1,0 +1,121 @@
+"""How a graph's tensor lies beside the output of a torch module: the same numbers in another shape and order of rows.
+
+A rewritten graph keeps tokens in window order, as matrices of one row a token; another exporter may put channels
+last. The values say how: two tensors are aligned by looking, for every row (the channels of one token or pixel), for
+its nearest row in the other. Nothing is assumed of the graph that the tensor is from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+PROJECTIONS = 8
+NEAREST = 8
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """``apply`` brings a graph's tensor into the shape and order of the module's output.
+
+    ``shape`` and ``axis`` are the module's output's shape and its channel axis; ``there`` the graph's tensor's channel
+    axis; ``rows[i]`` is the graph's row that is the module's row ``i``, None where they are in the same order.
+    ``distance``: :func:`distance` at the sample that it was made from.
+    """
+
+    shape: tuple[int, ...]
+    axis: int
+    there: int
+    rows: np.ndarray | None
+    distance: float
+
+    def apply(self, tensor: np.ndarray) -> np.ndarray:
+        if self.rows is None and self.there == self.axis:
+            return tensor.reshape(self.shape)
+        found = _as_rows(tensor, self.there)
+        if self.rows is not None:
+            found = found[self.rows]
+        moved = [n for i, n in enumerate(self.shape) if i != self.axis]
+        return np.moveaxis(found.reshape(*moved, self.shape[self.axis]), -1, self.axis)
+
+
+def distance(reference: np.ndarray, value: np.ndarray) -> float:
+    """Root mean square of the difference as a share of the reference's, over the worst image (axis 0); Inf for NaN."""
+    a, b = (x.reshape(len(x), -1).astype(np.float64) for x in (reference, value))
+    with np.errstate(all="ignore"):
+        size = np.sqrt(np.square(a).mean(1))
+        size = np.maximum(size, 1e-3 * size.max(initial=0.0))  # an image whose values are all but zero weighs less
+        found = np.sqrt(np.square(b - a).mean(1)) / np.where(size > 0, size, 1.0)
+    return float(np.nan_to_num(found, nan=np.inf, posinf=np.inf).max())
+
+
+def align(reference: np.ndarray, tensor: np.ndarray, close: float = 1e-3) -> Alignment | None:
+    """The best alignment of a graph's ``tensor`` with a module's output; None where the sizes allow none.
+
+    At a distance of ``close`` no other is looked for: rows that are alike are best left where they are.
+    """
+    if tensor.size != reference.size or not tensor.ndim or reference.ndim < 2:
+        return None
+    best: Alignment | None = None
+    for found in _alignments(reference, tensor):
+        if best is None or found.distance < best.distance:
+            best = found
+        if best.distance <= close:
+            break
+    return best
+
+
+def _alignments(reference: np.ndarray, tensor: np.ndarray) -> Iterator[Alignment]:
+    """Alignments from the most to the least likely: as it is, channels elsewhere, rows in another order."""
+    shape, axes = reference.shape, _axes(reference)
+    if tensor.shape == shape or (tensor.shape[-1] == shape[-1] and axes[0] == reference.ndim - 1):
+        yield Alignment(shape, 0, 0, None, distance(reference, tensor.reshape(shape)))
+    for axis in axes:
+        for there in _axes(tensor):
+            if tensor.shape[there] == shape[axis]:
+                plain = Alignment(shape, axis, there, None, 0.0)
+                yield Alignment(shape, axis, there, None, distance(reference, plain.apply(tensor)))
+                rows = _nearest(_as_rows(reference, axis), _as_rows(tensor, there))
+                if rows is not None:
+                    moved = Alignment(shape, axis, there, rows, 0.0)
+                    yield Alignment(shape, axis, there, rows, distance(reference, moved.apply(tensor)))
+
+
+def _axes(tensor: np.ndarray) -> tuple[int, ...]:
+    """Where channels may be: first after the batch for images (B, C, H, W), last for anything."""
+    return (1, tensor.ndim - 1) if tensor.ndim == 4 else (tensor.ndim - 1,)
+
+
+def _as_rows(tensor: np.ndarray, axis: int) -> np.ndarray:
+    """(everything else, channels)."""
+    return np.moveaxis(tensor, axis, -1).reshape(-1, tensor.shape[axis])
+
+
+def _nearest(reference: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
+    """For each row of ``reference`` another one of ``rows``, the nearest that is left; None for NaN."""
+    from scipy.spatial import cKDTree
+
+    projection = np.random.default_rng(0).standard_normal((reference.shape[1], PROJECTIONS))
+    here, there = (np.asarray(x, np.float64) @ projection for x in (reference, rows))
+    if not (np.isfinite(here).all() and np.isfinite(there).all()):
+        return None
+    tree = cKDTree(there)
+    found = tree.query(here)[1]
+    if len(np.unique(found)) == len(found):
+        return found
+    return _without_repeats(here, tree, found)
+
+
+def _without_repeats(here: np.ndarray, tree, found: np.ndarray) -> np.ndarray:
+    """Rows that are alike (one class token an image) are taken each once, the nearest pairs first."""
+    distances, candidates = tree.query(here, k=min(NEAREST, len(here)))
+    taken = np.zeros(len(here), bool)
+    result = np.full(len(here), -1)
+    for row in np.argsort(distances[:, 0], kind="stable"):
+        free = next((c for c in candidates[row] if not taken[c]), None)
+        if free is not None:
+            result[row], taken[free] = free, True
+    result[result < 0] = np.flatnonzero(~taken)
+    return result

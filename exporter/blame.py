@@ -1,0 +1,236 @@
+"""``make blame``: which unit of the network is the first that a graph computes differently, and why.
+
+The ladder torch -> raw -> rewritten -> typed is walked rung by rung, or one ONNX file from elsewhere is judged. A
+rung is a comparison of outputs, as in parity, and of every unit of the network on the graph's own values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from exporter import candidate, choice, diagnosis, onnxio, parity, pipeline, rewriting
+from exporter.errors import UsageError
+from exporter.examined import Examined
+from exporter.located import Located, Unit, locate
+from exporter.naming import block_of, path_of
+from exporter.progress import Progress
+from exporter.stages import rewrite, trace, typed, weights
+from exporter.types import Recipe, Request, Tolerance
+from exporter.units import Units
+
+STAGES = (weights, trace, rewrite, typed)
+
+LIMITS = {"float32": 1e-5, "tf32": 4e-3, "float16": 4e-3, "bfloat16": 3e-2}
+"""What a unit may add to the error, by what it computes in: about eight roundings of the narrow types, and ten times
+what two correct FP32 implementations of DETR's and Mixer's units differ by."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A graph to judge: ``kind`` is a key of ``LIMITS``; without ``rounded`` its mathematics alone is judged."""
+
+    name: str
+    model: onnx.ModelProto
+    kind: str
+    tolerance: Tolerance
+    tf32: bool = False
+    rounded: bool = True
+
+
+def blame(request: Request, progress: Progress, onnx_file: Path | None = None) -> dict[str, Any]:
+    """The report: ``rungs`` with outputs' errors and every unit's, and ``guilty``, the first unit at fault, or None."""
+    build = pipeline.prepare(request, progress, STAGES)
+    recipe, pixels = request.recipe, build.samples.pixels
+    remarks: list[str] = []
+    if onnx_file is None:
+        rungs = _own(build)
+    else:
+        model, remarks = candidate.load(onnx_file, recipe)
+        rungs = _foreign(model, onnx_file.name, recipe)
+    with progress.stage("torch") as line:
+        line.show("the module on the images")
+        silly = _first_nan(build.module, pixels)
+        line.summary = f"{len(pixels)} images" + (f", NaN in {silly}" if silly else "")
+    report = {
+        "model": recipe.name,
+        "precision": request.precision.name,
+        "onnx": str(onnx_file) if onnx_file else None,
+        "weights": dict(build.entries["weights"].meta),
+        "samples": list(build.samples.names),
+        "remarks": remarks,
+        "rungs": {},
+        "guilty": None,
+    }
+    if silly:
+        report["guilty"] = {"rung": "torch", "unit": silly, "diagnosis": "the torch module itself answers NaN or Inf"}
+        return report
+    known = None
+    for rung in rungs:
+        with progress.stage(rung.name) as line:
+            found, known, guilty = _judge(rung, build.module, recipe, pixels, known, line.show)
+            line.summary = _summary(found, guilty)
+        report["rungs"][rung.name] = found
+        if guilty is not None and report["guilty"] is None:
+            report["guilty"] = {"rung": rung.name, **guilty}
+            break
+    if onnx_file is None:
+        report["rungs"]["engine"] = {"status": "not run", "why": "make parity compares the engine, where a GPU is"}
+    return report
+
+
+def _own(build) -> list[Rung]:
+    """The rungs of this model's own ladder, in the form of attention that the build uses."""
+    request = build.request
+    formed, _ = rewriting.rewrite(
+        build.model("rewrite", "model.fp32.onnx"), request.recipe, steps=choice.choose(request).steps()
+    )
+    if request.batch.static:
+        fixed = onnx.ModelProto()
+        fixed.CopyFrom(formed)
+        onnxio.fix_batch(fixed, request.batch.opt)
+        formed = fixed
+    exact, precision = request.recipe.tolerances["fp32"], request.precision
+    rungs = [
+        Rung("torch/raw", build.model("trace", "raw.onnx"), "float32", exact),
+        Rung("torch/rewritten", formed, "float32", exact),
+    ]
+    if precision.element_type != "float32" or precision.tf32:
+        kind = "tf32" if precision.tf32 else precision.element_type
+        tolerance = request.recipe.tolerances[precision.name]
+        rungs.append(Rung("torch/typed", build.model("type", "model.onnx"), kind, tolerance, precision.tf32))
+    return rungs
+
+
+def _foreign(model: onnx.ModelProto, name: str, recipe: Recipe) -> list[Rung]:
+    """A file from elsewhere: its mathematics, and, where it is of narrow types, what the hardware makes of it."""
+    kind = Examined(model).weights
+    precision = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[kind]
+    tolerance = recipe.tolerances[precision]
+    rungs = [Rung(f"torch/{name}", model, kind, tolerance, rounded=kind == "float32")]
+    if kind != "float32":
+        rungs[0] = replace(rungs[0], name=f"torch/{name} unrounded")
+        rungs.append(Rung(f"torch/{name} in {precision}", model, kind, tolerance))
+    return rungs
+
+
+def _judge(rung: Rung, module, recipe: Recipe, pixels: np.ndarray, known: Located | None, note: Callable):
+    """(what is reported of the rung, where the units are, the guilty unit or None)."""
+    graph = Examined(rung.model, rung.tf32)
+    names = [spec.name for spec in recipe.outputs]
+    reuse = known if known is not None and rung.kind != "float32" else None
+    try:
+        found = locate(graph, module, names, pixels, known=reuse, rounded=rung.rounded, note=note)
+    except Exception as error:
+        guilty = _refused(error)
+        return {"status": "failed", "why": guilty["diagnosis"], "units": []}, None, guilty
+    compared = parity.compare(recipe, rung.tolerance, found.expected, found.answered)
+    guilty = _first(found, LIMITS[rung.kind], compared.status == parity.FAILED)
+    report = compared.as_dict() | {
+        "by": "module paths in the nodes' names" if found.named else "structure: the nodes carry no module paths",
+        "limit": LIMITS[rung.kind],
+        "units": [_row(u) for u in found.units],
+    }
+    if guilty is None:
+        return report, found, None
+    note(f"what is wrong in {guilty.name}")
+    ranges = diagnosis.ranges(graph, guilty, found.named, pixels)
+    why = diagnosis.sentence(graph, guilty, ranges, found, Units(module), pixels)
+    return report, found, _verdict(guilty, ranges, why, LIMITS[rung.kind], found)
+
+
+def _first(found: Located, limit: float, failed: bool) -> Unit | None:
+    """The first unit, in the order in which they run, that adds more than ``limit``, or that the graph lost."""
+    added = next((i for i, u in enumerate(found.units) if u.tensor and not u.own <= limit), None)
+    lost = next((i for i, u in enumerate(found.units) if failed and _lost(u, i, found)), None)
+    places = [i for i in (added, lost) if i is not None]
+    return found.units[min(places)] if places else None
+
+
+def _lost(unit: Unit, place: int, found: Located) -> bool:
+    """Whether a unit should be in the graph and is not: nothing that stands on it is there, either."""
+    if unit.tensor is not None:
+        return False
+    parent = unit.name.rpartition(".")[0]
+    after = [u.name for u in found.units[place + 1 :] if u.tensor is not None]
+    return not any(unit.name.startswith(f"{n}.") or n.rpartition(".")[0] == parent for n in after)
+
+
+def _verdict(unit: Unit, ranges: list, why: str, limit: float, found: Located) -> dict:
+    path = unit.name if unit.direct else unit.name.rpartition(".")[0] or unit.name
+    worst = next((r for r in ranges if not r.finite), None) or next(
+        (r for r in ranges if r.tensor == unit.tensor), None
+    )
+    return {
+        "block": block_of(unit.name),
+        "unit": path,
+        "seen_at": unit.name,
+        "operator": worst.operator if worst else unit.operator,
+        "node": worst.node if worst else "",
+        "entering": unit.entering,
+        "leaving": unit.leaving,
+        "own": unit.own if unit.tensor else unit.leaving,
+        "limit": limit,
+        "range": worst.as_dict() if worst else None,
+        "ranges": [r.as_dict() for r in ranges],
+        "diagnosis": why,
+    }
+
+
+def _refused(error: Exception) -> dict:
+    """The verdict on a graph that does not run, from the runtime's own words."""
+    if isinstance(error, UsageError):
+        raise error
+    text = " ".join(str(error).split())
+    node = re.search(r"Name:'([^']*)'", text)
+    if node is None:
+        raise UsageError(
+            "ONNX Runtime cannot run the graph",
+            stage="blame",
+            found=text[:300],
+            expected="a graph of standard operators",
+            next="python -c 'import onnxruntime as o; o.InferenceSession(\"file.onnx\")' shows all of it",
+        ) from error
+    operator = re.search(r"running (\w+) node", text)
+    path = path_of(node[1])
+    return {
+        "block": block_of(path),
+        "unit": path or node[1],
+        "seen_at": path,
+        "operator": operator[1] if operator else "",
+        "node": node[1],
+        "range": None,
+        "diagnosis": f"it does not run at batch 3: {text[text.find('Status Message:') + 15 :].strip()[:200]}",
+    }
+
+
+def _first_nan(module, pixels: np.ndarray) -> str | None:
+    """The first unit of the torch module that answers anything but numbers."""
+    for start in range(0, len(pixels), 3):
+        answers = Units(module).answers(pixels[start : start + 3])
+        bad = next((name for name, answer in answers.items() if not np.isfinite(answer.value).all()), None)
+        if bad is not None:
+            return bad
+    return None
+
+
+def _row(unit: Unit) -> dict:
+    facts = {"unit": unit.name, "tensor": unit.tensor, "operator": unit.operator}
+    if unit.tensor is None:
+        return facts | {"why": "the graph has no tensor of its own for it"}
+    return facts | {"entering": unit.entering, "leaving": unit.leaving, "own": unit.own}
+
+
+def _summary(report: dict, guilty: dict | None) -> str:
+    if guilty is not None:
+        return f"GUILTY: {guilty['unit']}"
+    here = [u for u in report["units"] if u["tensor"]]
+    worst = max(here, key=lambda u: u["own"], default=None)
+    most = f"; most is added by {worst['unit']} ({worst['own']:.1e})" if worst else ""
+    return f"{report['status']}, {len(here)} of {len(report['units'])} units compared{most}"
