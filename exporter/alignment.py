@@ -93,6 +93,26 @@ def _as_rows(tensor: np.ndarray, axis: int) -> np.ndarray:
     return np.moveaxis(tensor, axis, -1).reshape(-1, tensor.shape[axis])
 
 
+def signatures(tensor: np.ndarray) -> dict[int, np.ndarray]:
+    """By number of channels: every channel's mean and mean square, which no order of the rows changes."""
+    found = {}
+    with np.errstate(all="ignore"):
+        for axis in _axes(tensor):
+            rows = _as_rows(tensor, axis)
+            found[tensor.shape[axis]] = np.concatenate([rows.mean(0), np.square(rows).mean(0)])
+    return found
+
+
+def likeness(first: dict[int, np.ndarray], second: dict[int, np.ndarray]) -> float:
+    """How far two tensors' signatures are apart, as a share; Inf where they have no number of channels in common."""
+    best = np.inf
+    with np.errstate(all="ignore"):
+        for channels in first.keys() & second.keys():
+            a, b = first[channels], second[channels]
+            best = min(best, float(np.nan_to_num(np.linalg.norm(b - a) / (np.linalg.norm(a) + 1e-30), nan=np.inf)))
+    return best
+
+
 def _nearest(reference: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
     """For each row of ``reference`` another one of ``rows``, the nearest that is left; None for NaN."""
     from scipy.spatial import cKDTree

@@ -23,13 +23,17 @@ from exporter.naming import block_of, path_of
 from exporter.progress import Progress
 from exporter.stages import rewrite, trace, typed, weights
 from exporter.types import Recipe, Request, Tolerance
-from exporter.units import Units
+from exporter.units import Units, owner
 
 STAGES = (weights, trace, rewrite, typed)
 
 LIMITS = {"float32": 1e-5, "tf32": 4e-3, "float16": 4e-3, "bfloat16": 3e-2}
 """What a unit may add to the error, by what it computes in: about eight roundings of the narrow types, and ten times
 what two correct FP32 implementations of DETR's and Mixer's units differ by."""
+
+
+WEIGHTS_ALONE = 0.4
+"""Share of a limit that stands where only the weights are rounded."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,12 @@ class Rung:
     tf32: bool = False
     rounded: bool = True
 
+    @property
+    def limit(self) -> float:
+        """What a unit may add."""
+        alone = not self.rounded and self.kind != "float32"
+        return LIMITS[self.kind] * (WEIGHTS_ALONE if alone else 1.0)
+
 
 def blame(request: Request, progress: Progress, onnx_file: Path | None = None) -> dict[str, Any]:
     """The report: ``rungs`` with outputs' errors and every unit's, and ``guilty``, the first unit at fault, or None."""
@@ -53,10 +63,10 @@ def blame(request: Request, progress: Progress, onnx_file: Path | None = None) -
         rungs = _own(build)
     else:
         model, remarks = candidate.load(onnx_file, recipe)
-        rungs = _foreign(model, onnx_file.name, recipe)
+        rungs = foreign(model, onnx_file.name, recipe)
     with progress.stage("torch") as line:
         line.show("the module on the images")
-        silly = _first_nan(build.module, pixels)
+        silly = first_nan(build.module, pixels)
         line.summary = f"{len(pixels)} images" + (f", NaN in {silly}" if silly else "")
     report = {
         "model": recipe.name,
@@ -74,7 +84,7 @@ def blame(request: Request, progress: Progress, onnx_file: Path | None = None) -
     known = None
     for rung in rungs:
         with progress.stage(rung.name) as line:
-            found, known, guilty = _judge(rung, build.module, recipe, pixels, known, line.show)
+            found, known, guilty = judge(rung, build.module, recipe, pixels, known, line.show)
             line.summary = _summary(found, guilty)
         report["rungs"][rung.name] = found
         if guilty is not None and report["guilty"] is None:
@@ -108,7 +118,7 @@ def _own(build) -> list[Rung]:
     return rungs
 
 
-def _foreign(model: onnx.ModelProto, name: str, recipe: Recipe) -> list[Rung]:
+def foreign(model: onnx.ModelProto, name: str, recipe: Recipe) -> list[Rung]:
     """A file from elsewhere: its mathematics, and, where it is of narrow types, what the hardware makes of it."""
     kind = Examined(model).weights
     precision = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[kind]
@@ -120,8 +130,15 @@ def _foreign(model: onnx.ModelProto, name: str, recipe: Recipe) -> list[Rung]:
     return rungs
 
 
-def _judge(rung: Rung, module, recipe: Recipe, pixels: np.ndarray, known: Located | None, note: Callable):
-    """(what is reported of the rung, where the units are, the guilty unit or None)."""
+def judge(
+    rung: Rung,
+    module,
+    recipe: Recipe,
+    pixels: np.ndarray,
+    known: Located | None = None,
+    note: Callable[[str], None] = lambda text: None,
+):
+    """(what is reported of the rung, where the units are, the guilty unit or None), on ``pixels`` (S, 3, H, W)."""
     graph = Examined(rung.model, rung.tf32)
     names = [spec.name for spec in recipe.outputs]
     reuse = known if known is not None and rung.kind != "float32" else None
@@ -131,10 +148,10 @@ def _judge(rung: Rung, module, recipe: Recipe, pixels: np.ndarray, known: Locate
         guilty = _refused(error)
         return {"status": "failed", "why": guilty["diagnosis"], "units": []}, None, guilty
     compared = parity.compare(recipe, rung.tolerance, found.expected, found.answered)
-    guilty = _first(found, LIMITS[rung.kind], compared.status == parity.FAILED)
+    guilty = _first(found, rung.limit, compared.status == parity.FAILED)
     report = compared.as_dict() | {
         "by": "module paths in the nodes' names" if found.named else "structure: the nodes carry no module paths",
-        "limit": LIMITS[rung.kind],
+        "limit": rung.limit,
         "units": [_row(u) for u in found.units],
     }
     if guilty is None:
@@ -142,40 +159,62 @@ def _judge(rung: Rung, module, recipe: Recipe, pixels: np.ndarray, known: Locate
     note(f"what is wrong in {guilty.name}")
     ranges = diagnosis.ranges(graph, guilty, found.named, pixels)
     why = diagnosis.sentence(graph, guilty, ranges, found, Units(module), pixels)
-    return report, found, _verdict(guilty, ranges, why, LIMITS[rung.kind], found)
+    return report, found, _verdict(guilty, ranges, why, rung.limit)
 
 
 def _first(found: Located, limit: float, failed: bool) -> Unit | None:
-    """The first unit, in the order in which they run, that adds more than ``limit``, or that the graph lost."""
-    added = next((i for i, u in enumerate(found.units) if u.tensor and not u.own <= limit), None)
-    lost = next((i for i, u in enumerate(found.units) if failed and _lost(u, i, found)), None)
-    places = [i for i in (added, lost) if i is not None]
-    return found.units[min(places)] if places else None
+    """The first unit, in the order in which they run, that adds more than ``limit``, or that the graph lost.
+
+    A unit that is not found beyond doubt counts where the rung failed or other units of its kind were found. What
+    was looked for in vain on the way to the first fault, and was there in earlier blocks, is nearer to it.
+    """
+    kinds = {_kind(u.name) for u in found.units if u.sure}
+    sure, absent = 0, set()  # the last unit without a doubt; kinds that were missing before it
+    for i, unit in enumerate(found.units):
+        if unit.sure and unit.own <= limit:
+            absent |= {_kind(u.name) for u in found.units[sure:i] if u.tensor is None}
+            sure = i
+        elif unit.sure or _due(unit, kinds, limit, failed):
+            before = (u for u in found.units[sure:i] if u.tensor is None and u.distance < np.inf)
+            return next((u for u in before if _kind(u.name) not in absent), unit)
+    return next((u for i, u in enumerate(found.units) if failed and _lost(u, i, found)), None)
+
+
+def _due(unit: Unit, kinds: set[str], limit: float, failed: bool) -> bool:
+    """Whether a unit that the graph answers a little differently, or not at all, should be in it."""
+    known = _kind(unit.name) in kinds
+    if unit.tensor is not None:
+        return not unit.own <= limit and (failed or known)
+    return unit.distance < np.inf and failed and known
+
+
+def _kind(name: str) -> str:
+    """What the units of all blocks have in common: ``layers.#.blocks.#.attn``."""
+    return re.sub(r"\d+", "#", name)
 
 
 def _lost(unit: Unit, place: int, found: Located) -> bool:
     """Whether a unit should be in the graph and is not: nothing that stands on it is there, either."""
     if unit.tensor is not None:
         return False
-    parent = unit.name.rpartition(".")[0]
-    after = [u.name for u in found.units[place + 1 :] if u.tensor is not None]
+    parent = owner(unit.name).rpartition(".")[0]
+    after = [owner(u.name) for u in found.units[place + 1 :] if u.tensor is not None]
     return not any(unit.name.startswith(f"{n}.") or n.rpartition(".")[0] == parent for n in after)
 
 
-def _verdict(unit: Unit, ranges: list, why: str, limit: float, found: Located) -> dict:
-    path = unit.name if unit.direct else unit.name.rpartition(".")[0] or unit.name
+def _verdict(unit: Unit, ranges: list, why: str, limit: float) -> dict:
     worst = next((r for r in ranges if not r.finite), None) or next(
         (r for r in ranges if r.tensor == unit.tensor), None
     )
     return {
-        "block": block_of(unit.name),
-        "unit": path,
+        "block": block_of(owner(unit.name)),
+        "unit": owner(unit.name),
         "seen_at": unit.name,
         "operator": worst.operator if worst else unit.operator,
         "node": worst.node if worst else "",
         "entering": unit.entering,
-        "leaving": unit.leaving,
-        "own": unit.own if unit.tensor else unit.leaving,
+        "leaving": unit.leaving if unit.tensor else unit.distance,
+        "own": unit.own if unit.tensor else unit.distance,
         "limit": limit,
         "range": worst.as_dict() if worst else None,
         "ranges": [r.as_dict() for r in ranges],
@@ -210,11 +249,11 @@ def _refused(error: Exception) -> dict:
     }
 
 
-def _first_nan(module, pixels: np.ndarray) -> str | None:
+def first_nan(module, pixels: np.ndarray) -> str | None:
     """The first unit of the torch module that answers anything but numbers."""
     for start in range(0, len(pixels), 3):
         answers = Units(module).answers(pixels[start : start + 3])
-        bad = next((name for name, answer in answers.items() if not np.isfinite(answer.value).all()), None)
+        bad = next((owner(name) for name, answer in answers.items() if not np.isfinite(answer).all()), None)
         if bad is not None:
             return bad
     return None

@@ -10,7 +10,7 @@ import numpy as np
 from exporter.alignment import distance
 from exporter.examined import Examined
 from exporter.located import BATCH, Located, Unit
-from exporter.units import Units
+from exporter.units import Units, owner
 
 CLEAR = 0.2
 """Share of an error that may be left when a single factor explains it."""
@@ -62,7 +62,7 @@ def range_of(tensor: str, graph: Examined, exact: np.ndarray, rounded: np.ndarra
 
 def ranges(graph: Examined, unit: Unit, named: bool, pixels: np.ndarray) -> list[Range]:
     """The ranges of the tensors that the unit's nodes make, in order; of its answer alone where nodes have no names."""
-    tensors = graph.within(unit.name) if named else []
+    tensors = graph.within(owner(unit.name)) if named else []
     tensors = tensors or ([unit.tensor] if unit.tensor else [])
     chunk = graph.chunks(pixels, BATCH)[0]
     exact, rounded = (graph.runner(tensors, rounded=kind)(chunk) for kind in (False, True))
@@ -106,7 +106,7 @@ def _right_at_one(graph: Examined, unit: Unit, located: Located, units: Units, p
     if graph.batch:
         return False
     one = pixels[:1]
-    expected, value = units.answers(one)[unit.name].value, graph.runner([unit.tensor])(one)[unit.tensor]
+    expected, value = units.answers(one)[unit.name], graph.runner([unit.tensor])(one)[unit.tensor]
     made = align(expected, value)
     return made is not None and made.distance < 0.1 * unit.own
 

@@ -12,13 +12,22 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from exporter.alignment import Alignment, align, distance
+from exporter.alignment import Alignment, align, distance, likeness, signatures
 from exporter.arrays import Outputs
 from exporter.examined import Examined
-from exporter.units import Units
+from exporter.units import INPUT, Units, owner
 
 BATCH = 3
 """Images that run together: an odd number above one, so a batch that is baked in shows."""
+
+TRIES = 3
+"""Tensors of the right size that are looked at closely for one unit."""
+
+SURE = {"float32": 1e-3, "float16": 0.01, "bfloat16": 0.05}
+"""Distance up to which a tensor is a unit's answer, by the type of the weights: the error of what came before."""
+
+LOOSE = 0.05
+"""Distance up to which it may be: a unit's answer with a fault, or something else that is like it."""
 
 TRIES = 3
 """Tensors of the right size that are looked at closely for one unit."""
@@ -33,15 +42,17 @@ SEED = 0
 class Unit:
     """One unit of the network in one graph. ``tensor`` is None where the graph has nothing that could be its answer.
 
-    ``entering`` is the error that it made of what it inherited, ``leaving`` the error of its answer, ``own`` what it
-    added: all :func:`exporter.alignment.distance`, the worst image. ``direct``: its inputs are other units' answers.
+    ``distance`` is that of the nearest tensor when it was looked for, Inf where none has its size; ``sure`` whether the
+    tensor is its answer beyond doubt. ``entering`` is the error that it made of what it inherited, ``leaving`` the
+    error of its answer, ``own`` what it added: all :func:`exporter.alignment.distance`, the worst image.
     """
 
     name: str
     tensor: str | None
-    operator: str
-    direct: bool
+    operator: str = ""
     alignment: Alignment | None = None
+    distance: float = float("inf")
+    sure: bool = False
     entering: float = 0.0
     leaving: float = 0.0
     own: float = 0.0
@@ -93,57 +104,48 @@ def locate(
 def _again(unit: Unit, graph: Examined) -> Unit:
     """A unit that was found in another graph, where this one has a tensor of that name."""
     tensor = unit.tensor if unit.tensor in graph.tensors else None
-    operator = graph.tensors[tensor].op_type if tensor else ""
-    return Unit(unit.name, tensor, operator, unit.direct, unit.alignment if tensor else None)
+    if tensor is None:
+        return Unit(unit.name, None, distance=unit.distance)
+    return Unit(unit.name, tensor, graph.tensors[tensor].op_type, unit.alignment, unit.distance, unit.sure)
 
 
 def _find(graph: Examined, units: Units, probe: np.ndarray) -> Located:
     answers = units.answers(probe)
     paths = graph.paths()
-    named = sum(name in paths for name in answers) * 4 >= len(answers)
+    proper = [name for name in answers if not name.endswith(INPUT)]
+    named = sum(name in paths for name in proper) * 4 >= len(proper)
     sizes = graph.sizes(len(probe))
-    wanted = {name: _candidates(name, answer.value, graph, sizes, named) for name, answer in answers.items()}
+    wanted = {name: _candidates(name, answer, graph, sizes, named) for name, answer in answers.items()}
     values = graph.runner({tensor for tensors in wanted.values() for tensor in tensors}, rounded=False)(probe)
-    energy = {name: _energy(value) for name, value in values.items()}
-    limit = MATCHED[graph.weights]
-    taken: set[str] = set()
+    signed = {name: signatures(value) for name, value in values.items()}
+    taken: set[str | None] = set()
     found = []
     for name, answer in answers.items():
-        size = _energy(answer.value)
-        near = sorted((t for t in wanted[name] if t not in taken), key=lambda t: abs(energy[t] - size))
-        unit = _nearest(Unit(name, None, "", answer.direct), answer.value, {t: values[t] for t in near[:TRIES]}, limit)
-        if unit.tensor is not None:
-            unit.operator = graph.tensors[unit.tensor].op_type
-            taken.add(unit.tensor)
-        found.append(unit)
+        own = signatures(answer)
+        near = sorted((t for t in wanted[name] if t not in taken), key=lambda t: likeness(own, signed[t]))
+        found.append(_nearest(name, answer, {t: values[t] for t in near[:TRIES]}, graph))
+        taken.add(found[-1].tensor)
     return Located(found, named, len(probe))
 
 
-def _nearest(unit: Unit, answer: np.ndarray, tensors: dict[str, np.ndarray], limit: float) -> Unit:
-    """The unit with the tensor that comes nearest to its answer, if any is inside ``limit``."""
-    for name, value in tensors.items():
+def _nearest(name: str, answer: np.ndarray, tensors: dict[str, np.ndarray], graph: Examined) -> Unit:
+    """The unit with the tensor that comes nearest to its answer, if any is near."""
+    limit, unit = SURE[graph.weights], Unit(name, None)
+    for tensor, value in tensors.items():
         made = align(answer, value, close=limit / 10)
-        if made is not None and (unit.alignment is None or made.distance < unit.alignment.distance):
-            unit.alignment, unit.tensor = made, name
+        if made is not None and made.distance < unit.distance:
+            unit = Unit(name, tensor, graph.tensors[tensor].op_type, made, made.distance, made.distance <= limit)
             if made.distance <= limit / 10:
                 break
-    if unit.alignment is not None and unit.alignment.distance > limit:
-        unit.leaving, unit.alignment, unit.tensor = unit.alignment.distance, None, None
-    return unit
+    near = unit.distance <= max(limit, LOOSE)
+    return unit if near else Unit(name, None, distance=unit.distance)
 
 
 def _candidates(unit: str, answer: np.ndarray, graph: Examined, sizes: dict, named: bool) -> list[str]:
     """The graph's tensors that may be a unit's answer."""
-    tensors = graph.within(unit) if named else list(graph.tensors)
+    tensors = graph.within(owner(unit)) if named else list(graph.tensors)
     count, channels = answer.size, {answer.shape[-1], answer.shape[1]}
     return [t for t in tensors if t in sizes and np.prod(sizes[t]) == count and channels & set(sizes[t])]
-
-
-def _energy(values: np.ndarray) -> float:
-    """A number that does not depend on the order of the values, in relative terms."""
-    with np.errstate(all="ignore"):
-        found = float(np.log(np.square(values, dtype=np.float64).mean() + 1e-300))
-    return found if np.isfinite(found) else 1e300
 
 
 def _measure(
@@ -155,7 +157,7 @@ def _measure(
     for index, chunk in enumerate(chunks):
         note(f"images {index * len(chunk) + 1} to {(index + 1) * len(chunk)}: every unit on the graph's own values")
         values = run(chunk)
-        plain = {name: a.value for name, a in units.answers(chunk).items() if name in matched}
+        plain = {name: answer for name, answer in units.answers(chunk).items() if name in matched}
         forced = {name: unit.alignment.apply(values[unit.tensor]) for name, unit in matched.items()}
 
         def judge(name, own, value, plain=plain):

@@ -99,6 +99,17 @@ def detach(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, np.ndarra
     return shell, arrays
 
 
+def read_names(graph: onnx.GraphProto) -> set[str]:
+    """Every name that a node of the graph, or of a graph inside of a node, reads, and the outputs."""
+    found = {value.name for value in graph.output}
+    for node in graph.node:
+        found.update(node.input)
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") or attribute.graphs else ():
+                found |= read_names(inner)
+    return found
+
+
 def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of ``model`` in which the weights are typed inputs: the graph without its megabytes."""
     shell = _shell(model)

@@ -243,11 +243,13 @@ def blamed(found: dict) -> None:
     if guilty and guilty.get("node"):
         print(f"  at {guilty['operator']} {guilty['node']}")
     if guilty and "own" in guilty:
-        print(f"  error entering {guilty['entering']:.1e}, leaving {guilty['leaving']:.1e}, its own {guilty['own']:.1e}")
+        print(
+            f"  error entering {guilty['entering']:.1e}, leaving {guilty['leaving']:.1e}, its own {guilty['own']:.1e}"
+        )
     if guilty and guilty.get("range"):
         r = guilty["range"]
         print(
-            f"  values: amax {r['amax']:.3g} in {r['element_type']}, {r['above']:.2%} above it, {r['below']:.2%} below, "
+            f"  values: amax {r['amax']:.3g}; {r['above']:.2%} beyond {r['element_type']}, {r['below']:.2%} subnormal; "
             f"{r['nan']} NaN, {r['inf']} Inf"
         )
     for remark in found["remarks"]:

@@ -11,17 +11,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 
+INPUT = ":input"
+"""Ends the name of what a unit is given where no other unit answered that: ``layers.0.blocks.1.norm2:input`` is the
+residual sum before the norm, ``attn.proj:input`` what the attention makes of queries, keys and values."""
 
-@dataclass
-class Answer:
-    """What a unit answered, and whether it was asked with other units' answers, as they were, alone."""
 
-    value: np.ndarray
-    direct: bool
+def owner(name: str) -> str:
+    """The module whose own operators make a value: the unit itself, or the parent for what a unit is given."""
+    unit = name.removesuffix(INPUT)
+    return unit if unit == name else unit.rpartition(".")[0] or unit
 
 
 class Units:
@@ -31,58 +32,85 @@ class Units:
         self.module = module
         self.modules = {name: part for name, part in module.named_modules() if name}
 
-    def answers(self, pixels: np.ndarray) -> dict[str, Answer]:
-        """What every unit answers to ``pixels`` (B, 3, H, W). Units that ran more than once, that hand on what they
-        were given or what a part of theirs answered, or that answer no float tensor with the batch (and perhaps
-        windows) on its first axis are no units."""
+    def answers(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """What every unit answers to ``pixels`` (B, 3, H, W), and is given where that is no unit's answer.
+
+        Units that ran more than once, that hand on what they were given or what a part of theirs answered, or that
+        answer no float tensor with the batch (and perhaps windows) on its first axis are no units.
+        """
         import torch
 
         calls: Counter = Counter()
-        found: dict[str, Answer] = {}
+        found: dict[str, np.ndarray] = {}
         made: dict[int, object] = {}  # the tensors themselves: an id is an object's only while it lives
 
-        def see(name, inputs, value):
+        def note(name, tensor):
+            if tensor.is_floating_point() and tensor.ndim > 1 and len(tensor) % len(pixels) == 0:
+                if id(tensor) not in made:
+                    found[name] = tensor.clone().numpy()  # a later unit may write into the tensor
+                made[id(tensor)] = tensor
+
+        def before(name, given):
+            scores = isinstance(self.modules[name], torch.nn.Softmax)  # a graph may leave out what softmax does not see
+            if isinstance(given, torch.Tensor) and not scores:
+                note(name + INPUT, given)
+
+        def after(name, value):
             calls[name] += 1
             tensor = _tensor(value)
-            given = [x for x in inputs if isinstance(x, torch.Tensor)]
-            if tensor is None or not tensor.is_floating_point() or tensor.ndim < 2 or len(tensor) % len(pixels):
-                return
-            if any(tensor is x for x in given) or id(tensor) in made:
-                return
-            direct = bool(given) and all(id(x) in made for x in given)
-            found[name] = Answer(tensor.clone().numpy(), direct)  # a later unit may write into the tensor
-            made[id(tensor)] = tensor
+            if tensor is not None:
+                note(name, tensor)
 
         images = torch.from_numpy(pixels)
         made[id(images)] = images
-        self._run(images, see)
-        return {name: answer for name, answer in found.items() if calls[name] == 1}
+        self._run(images, before, after)
+        return {name: value for name, value in found.items() if calls[name.removesuffix(INPUT)] == 1}
 
     def forced(self, pixels: np.ndarray, values: Mapping[str, np.ndarray], judge: Callable) -> None:
         """Run with ``values`` handed on by the units that they are of; ``judge(name, own answer, value)`` for each."""
         import torch
 
-        def see(name, inputs, value):
+        def other(name, own):
+            judge(name, own.numpy(), values[name])
+            return torch.from_numpy(np.ascontiguousarray(values[name], dtype=np.float32))
+
+        def before(name, given):
+            return other(name + INPUT, given) if name + INPUT in values else None
+
+        def after(name, value):
             if name not in values:
                 return None
-            judge(name, _tensor(value).numpy(), values[name])
-            other = torch.from_numpy(np.ascontiguousarray(values[name], dtype=np.float32))
-            return (other, *value[1:]) if isinstance(value, tuple) else other
+            made = other(name, _tensor(value))
+            return (made, *value[1:]) if isinstance(value, tuple) else made
 
-        self._run(torch.from_numpy(pixels), see)
+        self._run(torch.from_numpy(pixels), before, after)
 
-    def _run(self, images, see: Callable) -> None:
+    def _run(self, images, before: Callable, after: Callable) -> None:
+        """Run the module; ``before`` is shown each part's first input, ``after`` its answer, and may return another."""
         import torch
 
-        with self._hooked(see), torch.no_grad():
+        with self._hooked(before, after), torch.no_grad():
             self.module(images)
 
     @contextmanager
-    def _hooked(self, see: Callable):
-        def hook(name):
-            return lambda part, inputs, named, value: see(name, (*inputs, *named.values()), value)
+    def _hooked(self, before: Callable, after: Callable):
+        def enter(name):
+            def hook(part, inputs, named):
+                key = None if inputs else next(iter(named), None)
+                if not inputs and key is None:
+                    return None
+                given = before(name, inputs[0] if inputs else named[key])
+                if given is None:
+                    return None
+                return ((given, *inputs[1:]), named) if inputs else (inputs, named | {key: given})
 
-        handles = [part.register_forward_hook(hook(n), with_kwargs=True) for n, part in self.modules.items()]
+            return hook
+
+        def leave(name):
+            return lambda part, inputs, value: after(name, value)
+
+        handles = [part.register_forward_pre_hook(enter(n), with_kwargs=True) for n, part in self.modules.items()]
+        handles += [part.register_forward_hook(leave(n)) for n, part in self.modules.items()]
         try:
             yield
         finally:

@@ -21,7 +21,14 @@ RENAMED = (  # transformers 5 renamed these; the published checkpoints have the 
 
 def build(spec: ModuleSpec):
     """DETR-R50 for ``spec.classes`` classes with random weights; (pixels) -> (logits, boxes)."""
-    from transformers import DetrConfig, DetrForObjectDetection
+    from transformers import DetrConfig
+
+    return configured(DetrConfig(num_labels=spec.classes))
+
+
+def configured(config):
+    """The DETR of a transformers config with random weights; (pixels) -> (logits, boxes)."""
+    from transformers import DetrForObjectDetection
 
     class Detr(DetrForObjectDetection):
         """The same parameters under the same names, with tensors in and out."""
@@ -30,7 +37,7 @@ def build(spec: ModuleSpec):
             found = super().forward(pixel_values=pixels, return_dict=True)
             return found.logits, found.pred_boxes
 
-    module = Detr(DetrConfig(num_labels=spec.classes)).eval()
+    module = Detr(config).eval()
     for name, part in module.named_modules():
         if name.endswith("_attn"):
             part.register_forward_pre_hook(_without_mask, with_kwargs=True)

@@ -22,6 +22,28 @@ def _swin(spec):
     ).eval()
 
 
+def _mixer(spec):
+    from timm.models.mlp_mixer import MlpMixer
+
+    return MlpMixer(img_size=spec.image, patch_size=16, num_blocks=2, embed_dim=64, num_classes=spec.classes).eval()
+
+
+def _detr(spec):
+    from transformers import DetrConfig
+
+    from recipes.detr import configured
+
+    backbone = DetrConfig().backbone_config
+    backbone.backbone = "resnet18"
+    sizes = {f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in SIZES.items()}
+    return configured(
+        DetrConfig(num_labels=spec.classes, backbone_config=backbone, d_model=64, num_queries=10, **sizes)
+    )
+
+
+SIZES = {"layers": 2, "attention_heads": 4, "ffn_dim": 128}
+
+
 def _tiny(like: str, name: str, build, size: int, attention_blocks: int, rewrites):
     base = recipe(like)
     return replace(
@@ -38,4 +60,6 @@ def _tiny(like: str, name: str, build, size: int, attention_blocks: int, rewrite
 
 
 VIT = _tiny("vit_ti", "tiny_vit", _vit, 64, 2, canonical(static_shapes=17, attention_form=2))
+MIXER = _tiny("mixer_s", "tiny_mixer", _mixer, 64, 0, canonical())
+DETR = _tiny("detr_r50", "tiny_detr", _detr, 128, 6, canonical())
 SWIN = _tiny("swin_t", "tiny_swin", _swin, 112, 4, canonical())

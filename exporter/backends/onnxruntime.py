@@ -30,6 +30,10 @@ def session(
     which takes a large model longer than a run.
     """
     shell, arrays = onnxio.detach(model) if weights is None else (model, dict(weights))
+    read = onnxio.read_names(shell.graph)
+    arrays = {
+        name: array for name, array in arrays.items() if name in read
+    }  # others are gone before they are looked for
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
