@@ -52,7 +52,7 @@ def measure(model: str, batch: str, out: str) -> list[tuple]:
 
 def _row(model: str, batch: str, label: str, graph, asked, form) -> tuple:
     with tempfile.TemporaryDirectory() as scratch:
-        made, _ = typed.make(graph, asked, form)
+        made, *_ = typed.make(graph, asked, form)
         path = Path(scratch) / "graph.onnx"
         onnxio.save(made.model, path)
         found = emitted.emit(made.model, path, asked, Path(scratch))

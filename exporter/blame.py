@@ -92,7 +92,16 @@ def blame(request: Request, progress: Progress, onnx_file: Path | None = None) -
             break
     if onnx_file is None:
         report["rungs"]["engine"] = {"status": "not run", "why": "make parity compares the engine, where a GPU is"}
-    return report
+    return _as_json(report)
+
+
+def _as_json(value: Any) -> Any:
+    """The report with NaN and infinities as the words that ``float`` reads: JSON has no numbers for them."""
+    if isinstance(value, dict):
+        return {key: _as_json(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _own(build) -> list[Rung]:

@@ -216,11 +216,12 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
         "attention_form": typed.meta["form"],
         "without": list(request.without),
         "kept_fp32": typed.meta["kept_fp32"],
+        "near_the_limit": typed.meta["near_the_limit"],
         "onnx": {
             "sha256": onnx["sha256"],
             "bytes": onnx["bytes"],
             "nodes": typed.meta["nodes"],
-            "external_data": [n for n in typed.files if n != "model.onnx"],
+            "external_data": [n for n in typed.files if n.startswith("model.onnx.")],
         },
         "engine": {
             "sha256": engine.files["model.engine"]["sha256"],

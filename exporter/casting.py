@@ -6,6 +6,7 @@ FP32 (sums and powers, constants that the type does not have) says :mod:`exporte
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,8 +39,12 @@ class Typed:
     casts: int = 0
 
 
-def cast(model: onnx.ModelProto, precision: Precision, io: str = "fp32") -> Typed:
+def cast(
+    model: onnx.ModelProto, precision: Precision, io: str = "fp32", beyond: Mapping[str, str] | None = None
+) -> Typed:
     """Type ``model`` (FP32, edited in place) for ``precision``; inputs and outputs are FP32 or, by ``io``, its type.
+
+    ``beyond``: tensors that leave the type's range, and why; nodes that make or read them stay in FP32.
 
     Raises :class:`UsageError` for a graph with control flow, whose bodies are not typed.
     """
@@ -56,7 +61,7 @@ def cast(model: onnx.ModelProto, precision: Precision, io: str = "fp32") -> Type
                 next="PRECISION=fp32",
             )
     types = infer(model).types
-    kept = keeping.kept(model, precision, types)
+    kept = keeping.kept(model, precision, types, beyond)
     typed = _Caster(model, target, types, kept).run(io)
     del model.graph.value_info[:]
     return typed

@@ -51,7 +51,7 @@ def _label(step: RewriteStep) -> str:
 def _compiled(model, request: Request, progress: Progress, label: str):
     """(what the compiler emitted of the graph, its attentions' names)."""
     with progress.stage(label) as line, tempfile.TemporaryDirectory() as scratch:
-        made, _ = typed.make(model, request, choice.Choice(choice.CANONICAL_FORM, "as it is"), line.show)
+        made, *_ = typed.make(model, request, choice.Choice(choice.CANONICAL_FORM, "as it is"), line.show)
         path = Path(scratch) / "step.onnx"
         onnxio.save(made.model, path)
         found = emitted.emit(made.model, path, request, Path(scratch))

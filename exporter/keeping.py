@@ -1,14 +1,14 @@
 """Which nodes of a narrow graph compute in FP32, and why.
 
-Sums and powers do where the precision says so; nodes with a constant that the type does not have; what carries
-such a constant's values on; and the elementwise steps between two nodes that stay, whose large intermediates would
-pass through the narrow type after all.
+Sums and powers do where the precision says so; what was seen to leave the type's range on real images; nodes with a
+constant that the type does not have; what carries such a constant's values on; and the elementwise steps between two
+nodes that stay, whose large intermediates would pass through the narrow type after all.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import ml_dtypes
 import numpy as np
@@ -33,11 +33,15 @@ READERS = MOVES | ELEMENTWISE | {"Softmax", "LogSoftmax"}
 """Operators that give another result where an operand became infinite or 0: Inf - Inf and 0 / 0 are NaN."""
 
 
-def kept(model: onnx.ModelProto, precision: Precision, types: dict[str, int]) -> dict[str, str]:
+def kept(
+    model: onnx.ModelProto, precision: Precision, types: dict[str, int], beyond: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """The nodes of an FP32 graph, in topological order, that stay in FP32, by name, with the reason.
 
-    ``types`` are the element types of its tensors; nodes that no float enters or leaves stay what they are.
+    ``types`` are the element types of its tensors; nodes that no float enters or leaves stay what they are. ``beyond``
+    says why tensors were seen to leave the type's range (:mod:`exporter.probe`): who makes and who reads them stays.
     """
+    beyond = beyond or {}
     nodes = [n for n in model.graph.node if any(_is_float(name, types) for name in (*n.input, *n.output))]
     found = {}
     for node in nodes:
@@ -45,6 +49,9 @@ def kept(model: onnx.ModelProto, precision: Precision, types: dict[str, int]) ->
             found[node.name] = f"{node.op_type} sums or powers in FP32"
         elif node.op_type == "Mul" and len(set(node.input)) == 1 and precision.keep_fp32:
             found[node.name] = "a square in FP32"
+        for name in (*node.output, *node.input):
+            if name in beyond:
+                found[node.name] = beyond[name]
     _keep_readers(nodes, _constants(model), precision.element_type, found)
     _keep_between(nodes, types, found)
     return found

@@ -243,9 +243,8 @@ def blamed(found: dict) -> None:
     if guilty and guilty.get("node"):
         print(f"  at {guilty['operator']} {guilty['node']}")
     if guilty and "own" in guilty:
-        print(
-            f"  error entering {guilty['entering']:.1e}, leaving {guilty['leaving']:.1e}, its own {guilty['own']:.1e}"
-        )
+        errors = {key: f"{float(guilty[key]):.1e}" for key in ("entering", "leaving", "own")}
+        print(f"  error entering {errors['entering']}, leaving {errors['leaving']}, its own {errors['own']}")
     if guilty and guilty.get("range"):
         r = guilty["range"]
         print(
@@ -262,7 +261,7 @@ def blamed(found: dict) -> None:
     for name, rung in found["rungs"].items():
         here = [u for u in rung.get("units", ()) if u["tensor"]]
         table = _table("unit", "operator", ">entering", ">leaving", ">own", title=f"{name}: who adds the most")
-        for u in sorted(here, key=lambda u: -u["own"])[:8]:
-            table.add_row(u["unit"], u["operator"], *(f"{u[k]:.1e}" for k in ("entering", "leaving", "own")))
+        for u in sorted(here, key=lambda u: -float(u["own"]))[:8]:
+            table.add_row(u["unit"], u["operator"], *(f"{float(u[k]):.1e}" for k in ("entering", "leaving", "own")))
         if here:
             _print(table)
