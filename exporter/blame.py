@@ -212,8 +212,9 @@ def _lost(unit: Unit, place: int, found: Located) -> bool:
 
 
 def _verdict(unit: Unit, ranges: list, why: str, limit: float) -> dict:
+    """``range``: of the first node there that makes no numbers, else of the unit's answer or what is in its place."""
     worst = next((r for r in ranges if not r.finite), None) or next(
-        (r for r in ranges if r.tensor == unit.tensor), None
+        (r for r in ranges if r.tensor == unit.tensor), ranges[-1] if ranges else None
     )
     return {
         "block": block_of(owner(unit.name)),

@@ -158,11 +158,11 @@ def explain(arguments) -> int:
 
 
 def blame(arguments) -> int:
-    from exporter import blame, tables
+    from exporter import blame, blame_report
     from exporter.progress import Progress
 
     found = blame.blame(_request(arguments), Progress(arguments.quiet), arguments.onnx)
-    _show(arguments, found, lambda: tables.blamed(found))
+    _show(arguments, found, lambda: blame_report.blamed(found))
     return 1 if found["guilty"] or any(r["status"] == "failed" for r in found["rungs"].values()) else 0
 
 

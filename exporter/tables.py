@@ -1,36 +1,12 @@
-"""What is printed on standard output: a verdict first, then tables. Plain text where there is no terminal."""
+"""What is printed on standard output: a verdict first, then tables."""
 
 from __future__ import annotations
 
-import io
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 from exporter import choice, registry
-
-
-def _print(table) -> None:
-    """A table as wide as the terminal; 160 columns, without colours and trailing blanks, where there is none."""
-    from rich.console import Console
-
-    if sys.stdout.isatty():
-        Console(highlight=False).print(table)
-        return
-    console = Console(width=160, highlight=False, file=io.StringIO())
-    console.print(table)
-    print("\n".join(line.rstrip() for line in console.file.getvalue().rstrip().splitlines()))
-
-
-def _table(*columns: str, title: str | None = None):
-    """A table; a column whose name starts with '>' is right-aligned."""
-    from rich import box
-    from rich.table import Table
-
-    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
-    for name in columns:
-        made.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left")
-    return made
+from exporter.printing import ruled, show
 
 
 def verdict(manifest: dict, folder: Path) -> None:
@@ -65,7 +41,7 @@ def verdict(manifest: dict, folder: Path) -> None:
 
 def parity(manifest: dict) -> None:
     """The ladder: one line a rung and output."""
-    table = _table(
+    table = ruled(
         "comparison",
         "verdict",
         "output",
@@ -96,7 +72,7 @@ def parity(manifest: dict) -> None:
                 str(rung["samples"]),
                 ",".join(map(str, rung["batches"])),
             )
-    _print(table)
+    show(table)
     for name, rung in manifest["parity"].items():
         if "box_iou" in rung:
             print(f"{name}: matched boxes' IoU {float(rung['box_iou']):.5f} (worst {float(rung['box_iou_min']):.4f})")
@@ -106,7 +82,7 @@ def kernels(report: dict) -> None:
     """Every kernel, biggest first, and the share of each block."""
     listed = report["at_opt"]
     bytes_moved = sum(k["bytes"] for k in listed)
-    table = _table(
+    table = ruled(
         ">MB",
         ">share",
         ">MFLOP",
@@ -127,9 +103,9 @@ def kernels(report: dict) -> None:
             k["name"][:48],
             _short(k["nodes"]),
         )
-    _print(table)
-    _print(_by(listed, "block", bytes_moved))
-    _print(_by(listed, "kind", bytes_moved))
+    show(table)
+    show(_by(listed, "block", bytes_moved))
+    show(_by(listed, "kind", bytes_moved))
     for target, totals in report["totals"].items():
         bound = f", no faster than {totals['roofline_us']:.0f} us on {totals['chip']}" if totals["roofline_us"] else ""
         print(
@@ -148,7 +124,7 @@ def _by(listed: list[dict], what: str, total: int):
     for k in listed:
         for i, value in enumerate((1, k["bytes"], k["flops"])):
             sums[k[what]][i] += value
-    table = _table(what, ">kernels", ">MB", ">share", ">MFLOP")
+    table = ruled(what, ">kernels", ">MB", ">share", ">MFLOP")
     for name, (count, size, flops) in sorted(sums.items(), key=lambda item: -item[1][1]):
         table.add_row(name or "-", f"{count:.0f}", f"{size / 1e6:.2f}", f"{size / total:.1%}", f"{flops / 1e6:.0f}")
     return table
@@ -175,7 +151,7 @@ def model_rows() -> list[dict]:
 def models() -> None:
     """The recipes as a table."""
     columns = ("model", "family", ">params M", ">GFLOPs", "input", ">attentions", "precisions", "pretrained", "paper")
-    table = _table(*columns)
+    table = ruled(*columns)
     for row in model_rows():
         table.add_row(
             row["model"],
@@ -188,12 +164,12 @@ def models() -> None:
             "yes" if row["weights"] else "none published",
             row["paper"].rpartition(" ")[2],
         )
-    _print(table)
+    show(table)
 
 
 def tuned(request, row: dict) -> None:
     """The candidates of ``make tune``, best first, and the winner."""
-    table = _table(
+    table = ruled(
         "form", ">kernels", ">fused", ">MB", ">floor us", ">score us", ">measured us", "refused",
         title=f"{choice.key(request.recipe.name, request)}, {row['compiler']}",
     )  # fmt: skip
@@ -204,13 +180,13 @@ def tuned(request, row: dict) -> None:
         figures = (f"{c['bytes_moved'] / 1e6:.0f}", f"{c['floor_us']:.0f}", f"{c['total_us']:.0f}")
         measured = f"{c['measured_us']:.0f}" if "measured_us" in c else "no GPU"
         table.add_row(form, str(c["kernels"]), f"{c['fused']} of {c['due']}", *figures, measured, "")
-    _print(table)
+    show(table)
     print(f"winner: {row['winner']}, which make engine now uses for this model, precision, target and batch")
 
 
 def explained(found: dict) -> None:
     """What each rewrite did, and what each block became."""
-    table = _table(
+    table = ruled(
         "rewrite", ">matches", ">left alone", ">nodes", ">max error", ">kernels", ">fused", ">MB moved",
         title=f"{found['model']} {found['precision']} batch {found['batch']} for {', '.join(found['targets'])}",
     )  # fmt: skip
@@ -221,47 +197,8 @@ def explained(found: dict) -> None:
         counts = ("", "") if first else (str(row["matches"]), str(row["refused"] or ""))
         emitted = (str(row["kernels"]), str(row["fused_attention"]), f"{row['bytes_moved'] / 1e6:.0f}")
         table.add_row(row["rewrite"], *counts, nodes, error, *emitted)
-    _print(table)
-    table = _table("block", ">kernels", "what they are")
+    show(table)
+    table = ruled("block", ">kernels", "what they are")
     for block, kinds in found["blocks"].items():
         table.add_row(block, str(sum(kinds.values())), ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
-    _print(table)
-
-
-def blamed(found: dict) -> None:
-    """The verdict first, then the rungs, then the units that add the most."""
-    guilty = found["guilty"]
-    subject = found["onnx"] or f"{found['model']} {found['precision']}"
-    failed = [name for name, rung in found["rungs"].items() if rung["status"] == "failed"]
-    if guilty:
-        print(f"GUILTY  {guilty['unit']}  ({guilty['rung']}, {subject})")
-        print(f"  {guilty['diagnosis']}")
-    elif failed:
-        print(f"FAILED  {', '.join(failed)}: no unit adds more than rounding does, the error accumulates")
-    else:
-        print(f"NOBODY  {subject}: no unit of the network adds more than rounding explains")
-    if guilty and guilty.get("node"):
-        print(f"  at {guilty['operator']} {guilty['node']}")
-    if guilty and "own" in guilty:
-        errors = {key: f"{float(guilty[key]):.1e}" for key in ("entering", "leaving", "own")}
-        print(f"  error entering {errors['entering']}, leaving {errors['leaving']}, its own {errors['own']}")
-    if guilty and guilty.get("range"):
-        r = guilty["range"]
-        print(
-            f"  values: amax {r['amax']:.3g}; {r['above']:.2%} beyond {r['element_type']}, {r['below']:.2%} subnormal; "
-            f"{r['nan']} NaN, {r['inf']} Inf"
-        )
-    for remark in found["remarks"]:
-        print(f"  remark: {remark}")
-    for name, rung in found["rungs"].items():
-        if rung["status"] == "not run":
-            print(f"  {name}: not run: {rung['why']}")
-            continue
-        print(f"  {name}: {rung['status']}" + (f": {rung['why']}" if rung["why"] else f", units known by {rung['by']}"))
-    for name, rung in found["rungs"].items():
-        here = [u for u in rung.get("units", ()) if u["tensor"]]
-        table = _table("unit", "operator", ">entering", ">leaving", ">own", title=f"{name}: who adds the most")
-        for u in sorted(here, key=lambda u: -float(u["own"]))[:8]:
-            table.add_row(u["unit"], u["operator"], *(f"{float(u[k]):.1e}" for k in ("entering", "leaving", "own")))
-        if here:
-            _print(table)
+    show(table)
