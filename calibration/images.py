@@ -47,7 +47,9 @@ def files(folder: Path) -> list[Path]:
     if not found:
         raise UsageError(
             f"there are no images in {folder}",
-            found=f"{len(everything)} files, none of them an image" if everything else "an empty folder",
+            found=f"{len(everything)} {'file' if len(everything) == 1 else 'files'}, none of them an image"
+            if everything
+            else "an empty folder",
             expected=f"files that end in {', '.join(sorted(SUFFIXES))}",
             next="IMAGES=<folder>",
         )

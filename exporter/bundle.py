@@ -139,7 +139,7 @@ def ladder(build: Build) -> dict[str, Any]:
 
 def check(build: Build) -> tuple[CheckFailed, ...]:
     """The checks that this build fails: comparisons outside their tolerance, and the fusion contract."""
-    again = f"make parity MODEL={build.recipe.name} PRECISION={build.request.precision.name}"
+    blame = f"make blame MODEL={build.recipe.name} PRECISION={build.request.precision.name} names the block"
     failures = [
         CheckFailed(
             f"{name} disagree",
@@ -147,7 +147,7 @@ def check(build: Build) -> tuple[CheckFailed, ...]:
             stage="parity",
             found=rung["why"],
             expected="every output of every batch inside its tolerance",
-            next=again,
+            next=blame,
         )
         for name, rung in parity(build).items()
         if rung["status"] == "failed"

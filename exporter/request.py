@@ -15,6 +15,22 @@ from exporter.store import unwritable
 from exporter.types import Batch, Precision, Recipe, Request
 
 DEFAULT_TARGETS = ("sm80", "sm86", "sm89", "sm120")
+GPUS = {
+    "t4": "sm75",
+    "rtx2080": "sm75",
+    "a100": "sm80",
+    "a30": "sm80",
+    "a10": "sm86",
+    "a40": "sm86",
+    "rtx3090": "sm86",
+    "l4": "sm89",
+    "l40": "sm89",
+    "l40s": "sm89",
+    "rtx4090": "sm89",
+    "rtx5090": "sm120",
+}
+"""Compute capabilities of GPUs that people name instead (https://developer.nvidia.com/cuda-gpus)."""
+
 LARGEST_BATCH = 4096
 LARGEST_IMAGE = 2048
 
@@ -58,7 +74,7 @@ def parse(
             backend=backend,
             weights=weights,
             io=parse_io(io, kind),
-            out=writable(Path(out)),
+            out=parse_out(out),
             native_image=image is None or parse_image(recipe, image) == recipe,
             images=Path(os.path.expanduser(images)) if images else None,
             allow_unfused=allow_unfused,
@@ -151,7 +167,7 @@ def parse_targets(text: str | None, backend: str, precision: Precision) -> tuple
             hint = (
                 f"BACKEND=tensorrt on a machine with that GPU ({target})"
                 if target in REFUSED_BY_RTX
-                else f"TARGET={nearest(target, tensorrt.RTX_TARGETS).split(', ')[0]}"
+                else f"TARGET={GPUS.get(target) or nearest(target, tensorrt.RTX_TARGETS).split(', ')[0]}"
             )
             raise UsageError(why, found=target, expected=known, next=hint)
     _refuse(targets, precision)
@@ -195,7 +211,7 @@ def parse_io(text: str, precision: Precision) -> str:
     allowed = ["fp32"] + ([precision.name] if precision.element_type != "float32" else [])
     if text not in allowed:
         raise UsageError(
-            f"inputs and outputs cannot be {text} at precision {precision.name}",
+            f"inputs and outputs cannot be {text or 'empty'} at precision {precision.name}",
             found=text,
             expected=" or ".join(allowed),
             next=f"IO={allowed[-1]}",
@@ -228,6 +244,13 @@ def parse_form(name: str | None) -> str | None:
             next=f"FORM={nearest(name, FORMS).split(', ')[0]}",
         )
     return name
+
+
+def parse_out(text: str) -> Path:
+    """The folder for bundles and cache."""
+    if not text.strip():
+        raise UsageError("OUT is empty", found=repr(text), expected="a folder", next="OUT=build")
+    return writable(Path(text))
 
 
 def writable(out: Path) -> Path:

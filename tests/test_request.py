@@ -99,6 +99,17 @@ def test_an_out_that_is_a_file_is_refused(tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_an_empty_out_is_refused():
+    with pytest.raises(UsageError, match="OUT is empty"):
+        request.parse("vit_ti", out="")
+
+
+def test_the_name_of_a_gpu_leads_to_its_compute_capability():
+    with pytest.raises(UsageError) as error:
+        request.parse("vit_ti", target="a100")
+    assert error.value.next == "TARGET=sm80"
+
+
 def test_an_unwritable_out_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # the suite may run as root, who may write anywhere
     with pytest.raises(UsageError, match="cannot write"):
