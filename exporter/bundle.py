@@ -7,6 +7,7 @@ it, so that the last good bundle stays where a fleet looks for it.
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -128,8 +129,17 @@ def _share(build: Build, home: Path) -> None:
 
 
 def parity(build: Build) -> dict[str, dict]:
-    """Every rung of the ladder by name, in order."""
-    return {name: rung for stage in PARITY for name, rung in build.entries[stage].meta["rungs"].items()}
+    """Every rung of the ladder by name, in order.
+
+    ``times_noise`` is the largest error in units of the noise floor, what torch and ONNX Runtime differ by on the same
+    FP32 graph.
+    """
+    rungs = {name: dict(rung) for stage in PARITY for name, rung in build.entries[stage].meta["rungs"].items()}
+    floor = float(rungs["torch/raw"].get("relative_max", 0.0))
+    for rung in rungs.values():
+        if floor > 0 and math.isfinite(error := float(rung.get("relative_max", "nan"))):
+            rung["times_noise"] = float(f"{error / floor:.3g}")
+    return rungs
 
 
 def ladder(build: Build) -> dict[str, Any]:

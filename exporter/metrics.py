@@ -44,6 +44,17 @@ def agreement(task: str, reference: Arrays, value: Arrays) -> dict[str, float]:
     return TASKS[task](reference, value)
 
 
+def interval(share: float, images: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The shares that ``share`` of ``images`` different images is compatible with (Clopper and Pearson 1934).
+
+    Eight images that all agree say no more than that at least 63 % do.
+    """
+    from scipy.stats import binomtest
+
+    found = binomtest(round(share * images), images).proportion_ci(confidence, method="exact")
+    return float(found.low), float(found.high)
+
+
 def classification(reference: Arrays, value: Arrays) -> dict[str, float]:
     """Share of samples with the same best class, and mean overlap of the five best, of the first output."""
     name = next(iter(reference))

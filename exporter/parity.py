@@ -96,6 +96,8 @@ class Rung:
     tolerance: Tolerance | None = None
     outputs: dict[str, dict[str, float]] = field(default_factory=dict)
     agreement: dict[str, float] = field(default_factory=dict)
+    images: int = 0
+    """How many different images are among the samples, where that is known."""
 
     def as_dict(self) -> dict[str, Any]:
         worst = {
@@ -107,6 +109,8 @@ class Rung:
             "status": self.status,
             **_as_json(worst),
             **_as_json(self.agreement),
+            **self._interval(),
+            "images": self.images or None,
             "samples": self.samples,
             "batches": list(self.batches),
             "tolerance": vars(self.tolerance) if self.tolerance else None,
@@ -114,14 +118,24 @@ class Rung:
             "why": self.why,
         }
 
+    def _interval(self) -> dict[str, list[float]]:
+        """The 95 % interval of the top-1 agreement for this number of different images."""
+        share = self.agreement.get("top1_agreement")
+        if share is None or not self.images:
+            return {}
+        return {"top1_interval": [round(end, 4) for end in metrics.interval(share, self.images)]}
+
 
 def _as_json(numbers: Mapping[str, float]) -> dict[str, float | str]:
     """NaN and infinities as the words that ``float`` reads: JSON has no numbers for them."""
     return {key: value if np.isfinite(value) else str(value) for key, value in numbers.items()}
 
 
-def compare(recipe: Recipe, tolerance: Tolerance, reference: Outputs, values: Outputs) -> Rung:
-    """``values`` against ``reference``, batch by batch; each output of each batch must be inside ``tolerance``."""
+def compare(recipe: Recipe, tolerance: Tolerance, reference: Outputs, values: Outputs, images: int = 0) -> Rung:
+    """``values`` against ``reference``, batch by batch; each output of each batch must be inside ``tolerance``.
+
+    ``images``: how many different ones there are among the samples, for the confidence in their agreement.
+    """
     if fault := _incomparable(recipe, reference, values):
         return Rung(FAILED, fault, tolerance=tolerance)
     results = RunResults()
@@ -139,7 +153,14 @@ def compare(recipe: Recipe, tolerance: Tolerance, reference: Outputs, values: Ou
     agreement = _mean([metrics.agreement(recipe.task, a, b) for a, b in zip(reference, values, strict=True)], rows)
     failed = [(name, size, m[name]) for m, size in zip(matches, rows, strict=True) for name in m if not m[name]]
     return Rung(
-        FAILED if failed else PASSED, _why(failed, tolerance), sum(rows), tuple(rows), tolerance, outputs, agreement
+        FAILED if failed else PASSED,
+        _why(failed, tolerance),
+        sum(rows),
+        tuple(rows),
+        tolerance,
+        outputs,
+        agreement,
+        images,
     )
 
 

@@ -49,6 +49,7 @@ def parity(manifest: dict) -> None:
         ">mean abs",
         ">rel max",
         ">allowed",
+        ">x noise",
         ">cosine",
         ">top-1",
         ">images",
@@ -67,15 +68,23 @@ def parity(manifest: dict) -> None:
                 f"{float(e['mean_abs']):.2e}",
                 f"{float(e['relative_max']):.2e}",
                 f"{rung['tolerance']['relative_max']:.0e}",
+                f"{float(rung['times_noise']):.0f}" if i == 0 and "times_noise" in rung else "",
                 f"{float(e['cosine']):.7f}",
                 f"{float(rung['top1_agreement']):.1%}",
                 str(rung["samples"]),
                 ",".join(map(str, rung["batches"])),
             )
     show(table)
+    if interval := next((r["top1_interval"] for r in manifest["parity"].values() if "top1_interval" in r), None):
+        print(f"top-1: at this number of different images the true agreement lies in {_percent(interval)} (95 %)")
+    print("x noise: in units of the noise floor, what torch and ONNX Runtime differ by on the same FP32 graph")
     for name, rung in manifest["parity"].items():
         if "box_iou" in rung:
             print(f"{name}: matched boxes' IoU {float(rung['box_iou']):.5f} (worst {float(rung['box_iou_min']):.4f})")
+
+
+def _percent(interval: list[float]) -> str:
+    return f"{interval[0]:.0%} to {interval[1]:.0%}"
 
 
 def kernels(report: dict) -> None:

@@ -238,3 +238,9 @@ def test_overlap_is_that_of_a_naive_loop(a, b):
 ])  # fmt: skip
 def test_overlap_of_known_boxes(a, b, expected):
     assert metrics.box_iou(np.array([a], float), np.array([b], float)) == pytest.approx([expected])
+
+
+def test_few_images_prove_little():
+    low, high = metrics.interval(1.0, 8)
+    assert (low, high) == (pytest.approx(0.025 ** (1 / 8)), 1.0)  # 8 of 8: the exact interval in closed form
+    assert metrics.interval(0.5, 1000)[0] > 0.46 and metrics.interval(0.5, 10)[0] < 0.2

@@ -56,7 +56,7 @@ def test_equal_outputs_pass_with_every_field():
     assert rung.agreement == {"top1_agreement": 1.0, "top5_agreement": 1.0}
     assert strictly(rung) == {
         "status": "passed", "max_abs": 0.0, "mean_abs": 0.0, "relative_max": 0.0, "cosine": 1.0,
-        "top1_agreement": 1.0, "top5_agreement": 1.0, "samples": 9, "batches": [1, 3, 5], "why": "",
+        "top1_agreement": 1.0, "top5_agreement": 1.0, "images": None, "samples": 9, "batches": [1, 3, 5], "why": "",
         "tolerance": vars(FP32),
         "outputs": {"logits": {"max_abs": 0.0, "mean_abs": 0.0, "relative_max": 0.0, "cosine": 1.0}},
     }  # fmt: skip
@@ -195,7 +195,7 @@ def test_detections_are_recorded_with_their_worst_box():
 
 def test_a_comparison_that_did_not_run_is_no_pass():
     assert strictly(parity.Rung(parity.NOT_RUN, "no GPU")) == {
-        "status": "not run", "why": "no GPU", "samples": 0, "batches": [], "tolerance": None, "outputs": {},
+        "status": "not run", "why": "no GPU", "images": None, "samples": 0, "batches": [], "tolerance": None, "outputs": {},
     }  # fmt: skip
 
 

@@ -58,6 +58,12 @@ def test_a_build_leaves_a_whole_bundle_that_passed(cache):
     ]
     assert rungs["torch/raw"]["batches"] == [1, 3, 5] and rungs["torch/raw"]["samples"] == 9
     assert 1e-5 < rungs["rewritten/typed"]["relative_max"] < 0.01  # FP16 rounds, and only rounds
+    assert rungs["torch/typed"]["times_noise"] == pytest.approx(
+        rungs["torch/typed"]["relative_max"] / rungs["torch/raw"]["relative_max"], rel=0.01
+    )
+    images = rungs["torch/raw"]["images"]
+    assert images == len(json.loads((made.folder / "parity.json").read_text())["samples"])
+    assert rungs["torch/raw"]["top1_interval"] == [pytest.approx(0.025 ** (1 / images), abs=1e-4), 1.0]
     kernels = made.manifest["kernels"]["sm80"]
     assert kernels["fused_attention"] == 2 and kernels["count"] == len(json.loads(
         (made.folder / "kernels.json").read_text())["kernels"])  # fmt: skip

@@ -31,7 +31,11 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     runner = tensorrt.runner(build.file("compile", "model.engine"), build.request.backend)
     found = parity.run(runner, [_typed(feed, build) for feed in feeds])
     tolerance = build.recipe.tolerances[build.request.precision.name]
-    return {"rungs": {"typed/engine": parity.compare(build.recipe, tolerance, expected, found).as_dict()}}, {}
+    return {
+        "rungs": {
+            "typed/engine": parity.compare(build.recipe, tolerance, expected, found, len(build.samples.names)).as_dict()
+        }
+    }, {}
 
 
 def _typed(feed: dict, build: Build) -> dict:

@@ -27,14 +27,15 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
 
     feeds, expected = planned(build)
     tolerance = build.recipe.tolerances["fp32"]
+    images = len(build.samples.names)
     build.note("raw.onnx in ONNX Runtime")
     raw = parity.run_onnx(build.model("trace", "raw.onnx"), feeds)
     build.entries["trace"].memory.clear()
     build.note("model.fp32.onnx in ONNX Runtime")
     rewritten = parity.run_onnx(build.model("rewrite", "model.fp32.onnx"), feeds)
     rungs = {
-        "torch/raw": parity.compare(build.recipe, tolerance, expected, raw),
-        "raw/rewritten": parity.compare(build.recipe, tolerance, raw, rewritten),
+        "torch/raw": parity.compare(build.recipe, tolerance, expected, raw, images),
+        "raw/rewritten": parity.compare(build.recipe, tolerance, raw, rewritten, images),
     }
     arrays.write(folder / "rewritten.npz", rewritten)
     return {"rungs": {name: rung.as_dict() for name, rung in rungs.items()}}, {"rewritten": rewritten}

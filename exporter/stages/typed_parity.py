@@ -34,11 +34,12 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     build.note(f"the numerics twin of {precision.name}")
     typed = parity.run_onnx(numerics.twin(build.model("type", "model.onnx"), precision.tf32), feeds)
     tolerance = build.recipe.tolerances[precision.name]
+    images = len(build.samples.names)
     rungs = {
         "rewritten/typed": parity.compare(
-            build.recipe, tolerance, fp32_parity.answers(build, "fp32_parity", "rewritten"), typed
+            build.recipe, tolerance, fp32_parity.answers(build, "fp32_parity", "rewritten"), typed, images
         ),
-        "torch/typed": parity.compare(build.recipe, tolerance, expected, typed),
+        "torch/typed": parity.compare(build.recipe, tolerance, expected, typed, images),
     }
     arrays.write(folder / "typed.npz", typed)
     return {"rungs": {name: rung.as_dict() for name, rung in rungs.items()}}, {"typed": typed}
