@@ -7,7 +7,7 @@ rung is a comparison of outputs, as in parity, and of every unit of the network 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from exporter import candidate, choice, diagnosis, onnxio, parity, pipeline, rewriting
+from exporter import candidate, choice, diagnosis, memory, onnxio, parity, pipeline, rewriting
 from exporter.errors import UsageError
 from exporter.examined import Examined
 from exporter.located import Located, Unit, locate
@@ -84,6 +84,7 @@ def blame(request: Request, progress: Progress, onnx_file: Path | None = None) -
     known = None
     for rung in rungs:
         with progress.stage(rung.name) as line:
+            memory.give_back()
             found, known, guilty = judge(rung, build.module, recipe, pixels, known, line.show)
             line.summary = _summary(found, guilty)
         report["rungs"][rung.name] = found
@@ -104,7 +105,7 @@ def _as_json(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _own(build) -> list[Rung]:
+def _own(build) -> Iterator[Rung]:
     """The rungs of this model's own ladder, in the form of attention that the build uses."""
     request = build.request
     formed, _ = rewriting.rewrite(
@@ -116,15 +117,15 @@ def _own(build) -> list[Rung]:
         onnxio.fix_batch(fixed, request.batch.opt)
         formed = fixed
     exact, precision = request.recipe.tolerances["fp32"], request.precision
-    rungs = [
-        Rung("torch/raw", build.model("trace", "raw.onnx"), "float32", exact),
-        Rung("torch/rewritten", formed, "float32", exact),
-    ]
+    yield Rung("torch/raw", build.model("trace", "raw.onnx"), "float32", exact)
+    build.entries["trace"].memory.clear()  # one model in memory at a time
+    build.entries["rewrite"].memory.clear()
+    yield Rung("torch/rewritten", formed, "float32", exact)
+    del formed
     if precision.element_type != "float32" or precision.tf32:
         kind = "tf32" if precision.tf32 else precision.element_type
         tolerance = request.recipe.tolerances[precision.name]
-        rungs.append(Rung("torch/typed", build.model("type", "model.onnx"), kind, tolerance, precision.tf32))
-    return rungs
+        yield Rung("torch/typed", build.model("type", "model.onnx"), kind, tolerance, precision.tf32)
 
 
 def foreign(model: onnx.ModelProto, name: str, recipe: Recipe) -> list[Rung]:

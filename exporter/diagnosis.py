@@ -115,14 +115,14 @@ def _factor(graph: Examined, unit: Unit, located: Located, units: Units, pixels:
     """(the number that the unit's own answer must be multiplied by, the share of the error that is then left)."""
     chunk = graph.chunks(pixels, located.batch)[0]
     values = graph.runner(u.tensor for u in located.found)(chunk)
-    forced = {u.name: u.alignment.apply(values[u.tensor]) for u in located.found}
+    places = {u.name: u for u in located.found}
     kept: dict[str, np.ndarray] = {}
 
     def judge(name, own, value):
         if name == unit.name:
             kept["own"], kept["value"] = own.astype(np.float64).copy(), value.astype(np.float64)
 
-    units.forced(chunk, forced, judge)
+    units.forced(chunk, places, lambda name: places[name].alignment.apply(values[places[name].tensor]), judge)
     own, value = kept["own"], kept["value"]
     factor = float((own * value).sum() / max((own * own).sum(), 1e-300))
     before = distance(own, value)

@@ -7,7 +7,7 @@ forced run (:mod:`exporter.units`), so an error counts where it arises and nowhe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,6 +34,9 @@ TRIES = 3
 
 MATCHED = {"float32": 1e-3, "float16": 0.01, "bfloat16": 0.05}
 """Distance up to which a tensor is taken to be a unit's answer, by the type of the graph's weights."""
+
+AT_ONCE = 400_000_000
+"""Bytes of tensors that one run hands out while units are looked for."""
 
 SEED = 0
 
@@ -116,16 +119,32 @@ def _find(graph: Examined, units: Units, probe: np.ndarray) -> Located:
     named = sum(name in paths for name in proper) * 4 >= len(proper)
     sizes = graph.sizes(len(probe))
     wanted = {name: _candidates(name, answer, graph, sizes, named) for name, answer in answers.items()}
-    values = graph.runner({tensor for tensors in wanted.values() for tensor in tensors}, rounded=False)(probe)
-    signed = {name: signatures(value) for name, value in values.items()}
     taken: set[str | None] = set()
     found = []
-    for name, answer in answers.items():
-        own = signatures(answer)
-        near = sorted((t for t in wanted[name] if t not in taken), key=lambda t: likeness(own, signed[t]))
-        found.append(_nearest(name, answer, {t: values[t] for t in near[:TRIES]}, graph))
-        taken.add(found[-1].tensor)
+    for names in _groups(wanted, sizes):
+        values = graph.runner({tensor for name in names for tensor in wanted[name]}, rounded=False)(probe)
+        signed = {tensor: signatures(value) for tensor, value in values.items()}
+        for name in names:
+            answer = answers.pop(name)
+            own = signatures(answer)
+            near = sorted((t for t in wanted[name] if t not in taken), key=lambda t: likeness(own, signed[t]))
+            found.append(_nearest(name, answer, {t: values[t] for t in near[:TRIES]}, graph))
+            taken.add(found[-1].tensor)
     return Located(found, named, len(probe))
+
+
+def _groups(wanted: dict[str, list[str]], sizes: dict) -> Iterator[list[str]]:
+    """The units, in order, in groups whose tensors fit into ``AT_ONCE`` bytes together."""
+    group: list[str] = []
+    tensors: set[str] = set()
+    for name, candidates in wanted.items():
+        more = tensors | set(candidates)
+        if group and sum(4 * np.prod(sizes[t]) for t in more) > AT_ONCE:
+            yield group
+            group, more = [], set(candidates)
+        group.append(name)
+        tensors = more
+    yield group
 
 
 def _nearest(name: str, answer: np.ndarray, tensors: dict[str, np.ndarray], graph: Examined) -> Unit:
@@ -157,19 +176,21 @@ def _measure(
     for index, chunk in enumerate(chunks):
         note(f"images {index * len(chunk) + 1} to {(index + 1) * len(chunk)}: every unit on the graph's own values")
         values = run(chunk)
-        plain = {name: answer for name, answer in units.answers(chunk).items() if name in matched}
-        forced = {name: unit.alignment.apply(values[unit.tensor]) for name, unit in matched.items()}
-
-        def judge(name, own, value, plain=plain):
-            unit = matched[name]
-            unit.own = max(unit.own, distance(own, value))
-            unit.entering = max(unit.entering, distance(plain[name], own))
-            unit.leaving = max(unit.leaving, distance(plain[name], value))
-            unit.finite = unit.finite and bool(np.isfinite(value).all())
-
-        units.forced(chunk, forced, judge)
         made.expected.append(dict(zip(names, answers(units.module, chunk), strict=True)))
         made.answered.append({name: values[output] for name, output in zip(names, graph.outputs, strict=True)})
+        plain = units.answers(chunk, matched)
+
+        def value(name, values=values):
+            return matched[name].alignment.apply(values.pop(matched[name].tensor))
+
+        def judge(name, own, other, plain=plain):
+            unit, expected = matched[name], plain.pop(name)
+            unit.own = max(unit.own, distance(own, other))
+            unit.entering = max(unit.entering, distance(expected, own))
+            unit.leaving = max(unit.leaving, distance(expected, other))
+            unit.finite = unit.finite and bool(np.isfinite(other).all())
+
+        units.forced(chunk, matched, value, judge)
 
 
 def answers(module, pixels: np.ndarray) -> list[np.ndarray]:

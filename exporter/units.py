@@ -9,7 +9,7 @@ this unit alone: the error it inherits is in both.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from contextlib import contextmanager
 
 import numpy as np
@@ -32,23 +32,24 @@ class Units:
         self.module = module
         self.modules = {name: part for name, part in module.named_modules() if name}
 
-    def answers(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """What every unit answers to ``pixels`` (B, 3, H, W), and is given where that is no unit's answer.
+    def answers(self, pixels: np.ndarray, only: Collection[str] | None = None) -> dict[str, np.ndarray]:
+        """What every unit, or ``only`` some, answers to ``pixels`` (B, 3, H, W), and is given where no unit made that.
 
         Units that ran more than once, that hand on what they were given or what a part of theirs answered, or that
         answer no float tensor with the batch (and perhaps windows) on its first axis are no units.
         """
         import torch
+        from torch.utils.weak import WeakIdKeyDictionary
 
         calls: Counter = Counter()
         found: dict[str, np.ndarray] = {}
-        made: dict[int, object] = {}  # the tensors themselves: an id is an object's only while it lives
+        made = WeakIdKeyDictionary()  # the tensors that units answered, as long as they live
 
         def note(name, tensor):
             if tensor.is_floating_point() and tensor.ndim > 1 and len(tensor) % len(pixels) == 0:
-                if id(tensor) not in made:
+                if tensor not in made and (only is None or name in only):
                     found[name] = tensor.clone().numpy()  # a later unit may write into the tensor
-                made[id(tensor)] = tensor
+                made[tensor] = True
 
         def before(name, given):
             scores = isinstance(self.modules[name], torch.nn.Softmax)  # a graph may leave out what softmax does not see
@@ -62,26 +63,30 @@ class Units:
                 note(name, tensor)
 
         images = torch.from_numpy(pixels)
-        made[id(images)] = images
+        made[images] = True
         self._run(images, before, after)
         return {name: value for name, value in found.items() if calls[name.removesuffix(INPUT)] == 1}
 
-    def forced(self, pixels: np.ndarray, values: Mapping[str, np.ndarray], judge: Callable) -> None:
-        """Run with ``values`` handed on by the units that they are of; ``judge(name, own answer, value)`` for each."""
+    def forced(self, pixels: np.ndarray, names: Collection[str], value: Callable, judge: Callable) -> None:
+        """Run with other values handed on by the units ``names``: ``value(name)`` is asked for each once.
+
+        ``judge(name, own answer, value)`` is told of each one, in the order in which they run.
+        """
         import torch
 
         def other(name, own):
-            judge(name, own.numpy(), values[name])
-            return torch.from_numpy(np.ascontiguousarray(values[name], dtype=np.float32))
+            made = np.ascontiguousarray(value(name), dtype=np.float32)
+            judge(name, own.numpy(), made)
+            return torch.from_numpy(made)
 
         def before(name, given):
-            return other(name + INPUT, given) if name + INPUT in values else None
+            return other(name + INPUT, given) if name + INPUT in names else None
 
-        def after(name, value):
-            if name not in values:
+        def after(name, answer):
+            if name not in names:
                 return None
-            made = other(name, _tensor(value))
-            return (made, *value[1:]) if isinstance(value, tuple) else made
+            made = other(name, _tensor(answer))
+            return (made, *answer[1:]) if isinstance(answer, tuple) else made
 
         self._run(torch.from_numpy(pixels), before, after)
 

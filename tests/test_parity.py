@@ -195,7 +195,8 @@ def test_detections_are_recorded_with_their_worst_box():
 
 def test_a_comparison_that_did_not_run_is_no_pass():
     assert strictly(parity.Rung(parity.NOT_RUN, "no GPU")) == {
-        "status": "not run", "why": "no GPU", "images": None, "samples": 0, "batches": [], "tolerance": None, "outputs": {},
+        "status": "not run", "why": "no GPU", "images": None, "samples": 0,
+        "batches": [], "tolerance": None, "outputs": {},
     }  # fmt: skip
 
 
