@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from exporter import candidate, choice, diagnosis, memory, onnxio, parity, pipeline, rewriting
+from exporter import candidate, choice, diagnosis, guilt, memory, onnxio, parity, pipeline, rewriting
 from exporter.errors import UsageError
 from exporter.examined import Examined
 from exporter.located import Located, Unit, locate
@@ -158,7 +158,7 @@ def judge(
         guilty = _refused(error)
         return {"status": "failed", "why": guilty["diagnosis"], "units": []}, None, guilty
     compared = parity.compare(recipe, rung.tolerance, found.expected, found.answered)
-    guilty = _first(found, rung.limit, compared.status == parity.FAILED)
+    guilty = guilt.first(found, rung.limit, compared.status == parity.FAILED)
     report = compared.as_dict() | {
         "by": "module paths in the nodes' names" if found.named else "structure: the nodes carry no module paths",
         "limit": rung.limit,
@@ -170,46 +170,6 @@ def judge(
     ranges = diagnosis.ranges(graph, guilty, found.named, pixels)
     why = diagnosis.sentence(graph, guilty, ranges, found, Units(module), pixels)
     return report, found, _verdict(guilty, ranges, why, rung.limit)
-
-
-def _first(found: Located, limit: float, failed: bool) -> Unit | None:
-    """The first unit, in the order in which they run, that adds more than ``limit``, or that the graph lost.
-
-    A unit that is not found beyond doubt counts where the rung failed or other units of its kind were found. What
-    was looked for in vain on the way to the first fault, and was there in earlier blocks, is nearer to it.
-    """
-    kinds = {_kind(u.name) for u in found.units if u.sure}
-    sure, absent = 0, set()  # the last unit without a doubt; kinds that were missing before it
-    for i, unit in enumerate(found.units):
-        if unit.sure and unit.own <= limit:
-            absent |= {_kind(u.name) for u in found.units[sure:i] if u.tensor is None}
-            sure = i
-        elif unit.sure or _due(unit, kinds, limit, failed):
-            before = (u for u in found.units[sure:i] if u.tensor is None and u.distance < np.inf)
-            return next((u for u in before if _kind(u.name) not in absent), unit)
-    return next((u for i, u in enumerate(found.units) if failed and _lost(u, i, found)), None)
-
-
-def _due(unit: Unit, kinds: set[str], limit: float, failed: bool) -> bool:
-    """Whether a unit that the graph answers a little differently, or not at all, should be in it."""
-    known = _kind(unit.name) in kinds
-    if unit.tensor is not None:
-        return not unit.own <= limit and (failed or known)
-    return unit.distance < np.inf and failed and known
-
-
-def _kind(name: str) -> str:
-    """What the units of all blocks have in common: ``layers.#.blocks.#.attn``."""
-    return re.sub(r"\d+", "#", name)
-
-
-def _lost(unit: Unit, place: int, found: Located) -> bool:
-    """Whether a unit should be in the graph and is not: nothing that stands on it is there, either."""
-    if unit.tensor is not None:
-        return False
-    parent = owner(unit.name).rpartition(".")[0]
-    after = [owner(u.name) for u in found.units[place + 1 :] if u.tensor is not None]
-    return not any(unit.name.startswith(f"{n}.") or n.rpartition(".")[0] == parent for n in after)
 
 
 def _verdict(unit: Unit, ranges: list, why: str, limit: float) -> dict:

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.alignment import align, distance, likeness, signatures
+
+
+def values(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 6), st.integers(9, 24), st.integers(0, 99))
+def test_rows_in_any_order_are_put_back_exactly(batch, height, width, channels, seed):
+    x = values(batch, height, width, channels, seed=seed)
+    order = np.random.default_rng(seed).permutation(batch * height * width)
+    there = x.reshape(-1, channels)[order]
+    for tensor in (there, there.reshape(height * width, batch, channels)):
+        made = align(x, tensor)
+        assert made.distance == 0 and np.array_equal(made.apply(tensor), x)
+
+
+def test_channels_may_lie_elsewhere():
+    x = values(2, 16, 5, 7)
+    made = align(x, x.transpose(0, 2, 3, 1))
+    assert made.distance == 0 and np.array_equal(made.apply(x.transpose(0, 2, 3, 1)), x)
+
+
+def test_the_alignment_holds_for_other_values():
+    order = np.random.default_rng(1).permutation(2 * 49)
+    made = align(values(2, 49, 32), values(2, 49, 32).reshape(-1, 32)[order])
+    other = values(2, 49, 32, seed=5)
+    assert np.array_equal(made.apply(other.reshape(-1, 32)[order]), other)
+
+
+def test_rows_that_are_alike_are_taken_once_each():
+    x = np.repeat(values(1, 3, 16), 4, axis=0)  # the class token of four images
+    order = np.random.default_rng(2).permutation(12)
+    made = align(x, x.reshape(-1, 16)[order])
+    assert made.distance == 0 and (made.rows is None or sorted(made.rows) == list(range(12)))
+
+
+def test_a_small_fault_does_not_hide_the_order_and_a_tensor_of_another_size_has_none():
+    x = values(2, 49, 32)
+    order = np.random.default_rng(3).permutation(98)
+    made = align(x, 1.01 * x.reshape(-1, 32)[order])
+    assert made.distance == pytest.approx(0.01, rel=1e-3)
+    assert align(x, values(2, 48, 32)) is None
+
+
+def test_nan_is_infinitely_far_and_an_image_of_zeros_does_not_divide():
+    x = values(2, 8)
+    bad = x.copy()
+    bad[1, 3] = np.nan
+    assert distance(x, bad) == np.inf
+    assert distance(np.zeros((2, 4)), np.zeros((2, 4))) == 0
+    assert distance(x, x) == 0
+
+
+def test_likeness_sees_no_order_and_tells_tensors_apart():
+    x = values(2, 49, 32)
+    shuffled = x.reshape(-1, 32)[::-1]
+    assert likeness(signatures(x), signatures(shuffled)) < 1e-5
+    assert likeness(signatures(x), signatures(values(2, 49, 32, seed=9))) > 0.1
+    assert likeness(signatures(x), signatures(values(2, 49, 33))) == np.inf
