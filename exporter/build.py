@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,24 @@ if TYPE_CHECKING:
 
 @dataclass
 class Build:
-    """One run of the pipeline. ``entries`` holds the finished stages by name; ``note`` shows what is going on."""
+    """One run of the pipeline. ``entries`` holds the finished stages by name.
+
+    Two threads work on it: one builds, one proves. What they share is made once, whoever asks first.
+    """
 
     request: Request
     store: Store
-    note: Callable[[str], None] = lambda text: None
     entries: dict[str, Entry] = field(default_factory=dict)
+    _line: threading.local = field(default_factory=threading.local)
+    _making: threading.RLock = field(default_factory=threading.RLock)
+
+    def note(self, text: str) -> None:
+        """Show what this thread's stage is doing."""
+        getattr(self._line, "show", lambda text: None)(text)
+
+    def show_on(self, show: Callable[[str], None]) -> None:
+        """Where this thread's notes go from now on."""
+        self._line.show = show
 
     @property
     def recipe(self) -> Recipe:
@@ -78,6 +91,7 @@ class Build:
         from exporter import onnxio
 
         memory = self.entries[stage].memory
-        if name not in memory:
-            memory[name] = onnxio.load(self.file(stage, name))
-        return memory[name]
+        with self._making:
+            if name not in memory:
+                memory[name] = onnxio.load(self.file(stage, name))
+            return memory[name]

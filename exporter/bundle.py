@@ -30,7 +30,7 @@ SHARED = ("trace", "rewrite")
 OF_THE_RUN = frozenset({"seconds", "reused", "peak_rss_bytes", "command"})
 """Fields of the manifest that tell of the run that made the bundle; a later run may differ in them."""
 
-PARITY = ("fp32_parity", "typed_parity", "engine_parity")
+PARITY = ("raw_parity", "fp32_parity", "typed_parity", "engine_parity")
 PACKAGES = (
     "torch",
     "torchvision",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -16,6 +18,24 @@ def resident_bytes() -> int:
 def peak_bytes() -> int:
     """The most bytes in RAM at once since this process began to run its program."""
     return _status("VmHWM")
+
+
+@contextlib.contextmanager
+def watched(every: float = 0.05) -> Iterator[Callable[[], int]]:
+    """While the block runs, look every so many seconds; the function yielded gives the most resident bytes seen."""
+    seen, over = [resident_bytes()], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(every):
+            seen[0] = max(seen[0], resident_bytes())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield lambda: max(seen[0], resident_bytes())
+    finally:
+        over.set()
+        thread.join()
 
 
 def _status(field: str) -> int:

@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Sequence
 
-from exporter import bundle, memory
+from exporter import bundle, memory, schedule
 from exporter.build import Build
 from exporter.errors import ExporterError
 from exporter.progress import Progress
 from exporter.registry import source
 from exporter.stages import compile as compile_stage
-from exporter.stages import engine_parity, fp32_parity, reference, rewrite, trace, typed, typed_parity, weights
+from exporter.stages import (
+    engine_parity,
+    fp32_parity,
+    raw_parity,
+    reference,
+    rewrite,
+    trace,
+    typed,
+    typed_parity,
+    weights,
+)
 from exporter.store import Entry, Store, key_of
 from exporter.types import Request
 
 CANONICAL = (weights, trace, rewrite)
 """What ends in the canonical graph, without a proof of it."""
 
-STAGES = (weights, reference, trace, rewrite, fp32_parity, typed, compile_stage, typed_parity, engine_parity)
+STAGES = (
+    weights,
+    reference,
+    trace,
+    raw_parity,
+    rewrite,
+    fp32_parity,
+    typed,
+    compile_stage,
+    typed_parity,
+    engine_parity,
+)
 
 
 def run(request: Request, progress: Progress) -> bundle.Bundle:
@@ -35,18 +57,29 @@ def run(request: Request, progress: Progress) -> bundle.Bundle:
 
 
 def prepare(request: Request, progress: Progress, stages: Sequence) -> Build:
-    """Bring these stages up to date, in order; each one's needs must be among those before it."""
+    """Bring these stages up to date; each one's needs must be among those before it."""
     build = Build(request, Store(request.out / ".cache", progress.warn))
-    for stage in stages:
+
+    def bring(stage) -> None:
         with progress.stage(stage.NAME) as line, _of(request):
-            build.note = line.show
-            entry = build.entries[stage.NAME] = _bring_up_to_date(stage, build)
+            build.show_on(line.show)
+            entry = _bring_up_to_date(stage, build)
+            build.entries[stage.NAME] = entry
             line.summary, line.reused = stage.summary(entry), entry.reused
         if not entry.reused:
             memory.give_back()
         if stage is weights and build.weights.kind == "random":
             progress.banner(f"RANDOM WEIGHTS: {build.weights.why}\nThis engine computes nothing useful.")
+
+    schedule.run(stages, bring, _stop_running)
+    build.entries = {stage.NAME: build.entries[stage.NAME] for stage in stages}
     return build
+
+
+def _stop_running() -> None:
+    """End the inference that is going on, if anything was run at all."""
+    if "exporter.backends.onnxruntime" in sys.modules:
+        sys.modules["exporter.backends.onnxruntime"].stop()
 
 
 @contextlib.contextmanager

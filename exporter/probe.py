@@ -21,6 +21,11 @@ BATCH = 4
 LIMITS = {kind: float(ml_dtypes.finfo(kind).max) for kind in ("float16", "bfloat16", "float8_e4m3fn")}
 """The largest value of each type that a graph may be given."""
 
+REDUCTIONS = ("ReduceMin", "ReduceMax")
+
+MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Slice", "Split", "Expand"})
+"""Operators whose outputs hold nothing but values of their input, so that its range is theirs."""
+
 NARROW = 0.25
 """Share of a type's largest value from which on a tensor is warned of: other images may have four times the range."""
 
@@ -51,22 +56,33 @@ def observe(model: onnx.ModelProto, pixels: np.ndarray) -> dict[str, Observed]:
 
     types = infer(model).types
     shell, arrays = onnxio.detach(model)
-    made = {n: node.name for node in model.graph.node for n in node.output if types.get(n) == TensorProto.FLOAT}
-    names = list(made)
-    for name in names:
-        for op in ("ReduceMin", "ReduceMax"):
-            shell.graph.node.append(helper.make_node(op, [name], [f"{name}/{op}"], name=f"{name}/{op}", keepdims=0))
-    del shell.graph.output[:]
-    wanted = [f"{name}/{op}" for name in names for op in ("ReduceMin", "ReduceMax")]
+    nodes, names, moved = [], {}, {}
+    for node in model.graph.node:
+        nodes.append(node)
+        for name in node.output:
+            if types.get(name) != TensorProto.FLOAT:
+                continue
+            if node.op_type in MOVES and (node.input[0] in names or node.input[0] in moved):
+                moved[name] = node
+                continue
+            names[name] = node.name
+            nodes += [helper.make_node(op, [name], [f"{name}/{op}"], keepdims=0) for op in REDUCTIONS]
+    wanted = [f"{name}/{op}" for name in names for op in REDUCTIONS]
+    del shell.graph.node[:], shell.graph.output[:]
+    shell.graph.node.extend(nodes)
     shell.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in wanted)
-    run = session(shell, arrays, once=True)
+    run = session(shell, arrays, once=True, in_order=True)  # a tensor goes as soon as it was reduced
     feed = model.graph.input[0].name
     found = [
-        np.array(run.run(wanted, {feed: pixels[i : i + BATCH]}), np.float64).reshape(-1, 2)
+        np.array(run.run(wanted, {feed: pixels[i : i + BATCH]}), np.float64).reshape(-1, len(REDUCTIONS))
         for i in range(0, len(pixels), BATCH)
     ]
     low, high = np.min([f[:, 0] for f in found], 0), np.max([f[:, 1] for f in found], 0)
-    return {name: Observed(made[name], float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)}
+    ranges = {n: Observed(names[n], float(a), float(b)) for n, a, b in zip(names, low, high, strict=True)}
+    for name, node in moved.items():
+        source = ranges[node.input[0]]
+        ranges[name] = Observed(node.name, source.low, source.high)
+    return ranges
 
 
 def beyond(observed: Mapping[str, Observed], element_type: str, share: float = 1.0) -> dict[str, str]:

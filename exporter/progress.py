@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -18,23 +19,40 @@ class Progress:
     def __init__(self, quiet: bool = False):
         self.quiet = quiet
         self._console = None
+        self._lock = threading.Lock()
+        self._running: dict[Stage, str | None] = {}
         if not quiet and sys.stderr.isatty():
             from rich.console import Console
 
             self._console = Console(stderr=True, highlight=False)
+            self._status = self._console.status("")
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
-        """Time a stage; its line is printed when the block ends without an error."""
+        """Time a stage, one of perhaps several at a time; its line is printed when the block ends without an error."""
         stage = Stage(name)
-        if self._console is None:
+        if self._console is not None:
+            stage.show = lambda text: self._spin(stage, text)
+            self._spin(stage, "")
+        try:
             yield stage
-        else:
-            with self._console.status(f"{name}") as status:
-                stage.show = lambda text: status.update(f"{name:<14} {_escape(text)}")
-                yield stage
+        finally:
+            if self._console is not None:
+                self._spin(stage, None)
         if not self.quiet:
             self._line(stage)
+
+    def _spin(self, stage: Stage, text: str | None) -> None:
+        """Show what the running stages say; ``None`` ends this one."""
+        with self._lock:
+            self._running[stage] = text
+            if text is None:
+                del self._running[stage]
+            if not self._running:
+                self._status.stop()
+                return
+            self._status.update("   ".join(f"{s.name} {_escape(said)}".strip() for s, said in self._running.items()))
+            self._status.start()
 
     def _line(self, stage: Stage) -> None:
         seconds = f"{time.perf_counter() - stage.started:6.1f} s"

@@ -42,3 +42,17 @@ def test_on_a_terminal_rich_shows_the_same_words(monkeypatch, capsys):
         line.summary = "3 nodes [x]"
     err = capsys.readouterr().err
     assert "trace" in err and "3 nodes [x]" in err
+
+
+def test_two_stages_at_a_time_share_the_terminal(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    progress = Progress()
+    with progress.stage("rewrite") as building:
+        with progress.stage("raw_parity") as proving:
+            building.show("fuse_gelu")
+            proving.show("ONNX Runtime")
+            shown = str(progress._status.status)
+            proving.summary = "passed"
+        assert "rewrite fuse_gelu" in shown and "raw_parity ONNX Runtime" in shown
+        assert "raw_parity" not in str(progress._status.status)
+    assert "passed" in capsys.readouterr().err

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from exporter.backends import tensorrt
 from exporter.build import Build
-from exporter.stages import fp32_parity
+from exporter.stages import raw_parity
 
 NAME = "engine_parity"
 NEEDS = ("typed_parity", "compile")
-CODE = ("exporter.backends.tensorrt", *fp32_parity.CODE)
+CODE = ("exporter.backends.tensorrt", *raw_parity.CODE)
+PROOF = True
 
 
 def parts(build: Build) -> dict:
@@ -25,8 +26,8 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
         device, why = None, f"the engine is for {', '.join(build.request.targets)}, the GPU here is {device}"
     if device is None:
         return {"rungs": {"typed/engine": parity.Rung(parity.NOT_RUN, why).as_dict()}}, {}
-    feeds, _ = fp32_parity.planned(build)
-    expected = fp32_parity.answers(build, "typed_parity", "typed")
+    feeds, _ = raw_parity.planned(build)
+    expected = raw_parity.answers(build, "typed_parity", "typed")
     build.note(f"the engine on this machine's {device}")
     runner = tensorrt.runner(build.file("compile", "model.engine"), build.request.backend)
     found = parity.run(runner, [_typed(feed, build) for feed in feeds])
@@ -46,4 +47,4 @@ def _typed(feed: dict, build: Build) -> dict:
     return {name: torch.from_numpy(value).to(getattr(torch, kind)) for name, value in feed.items()}
 
 
-summary = fp32_parity.summary
+summary = raw_parity.summary

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from exporter.build import Build
-from exporter.stages import fp32_parity, reference
+from exporter.stages import raw_parity, reference
 
 NAME = "typed_parity"
 NEEDS = ("fp32_parity", "type")
-CODE = ("exporter.numerics", "exporter.casting", "exporter.keeping", "exporter.shapes", *fp32_parity.CODE)
+CODE = ("exporter.numerics", "exporter.casting", "exporter.keeping", "exporter.shapes", *raw_parity.CODE)
+PROOF = True
 
 
 def parts(build: Build) -> dict:
@@ -27,17 +28,17 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     precision = build.request.precision
     if precision.element_type == "float32" and not precision.tf32:
         why = "FP32 types nothing: the graph is the rewritten one"
-        arrays.write(folder / "typed.npz", fp32_parity.answers(build, "fp32_parity", "rewritten"))
+        arrays.write(folder / "typed.npz", raw_parity.answers(build, "fp32_parity", "rewritten"))
         return {"rungs": {"rewritten/typed": parity.Rung(parity.NOT_RUN, why).as_dict()}}, {}
     numerics.canary()
-    feeds, expected = fp32_parity.planned(build)
+    feeds, expected = raw_parity.planned(build)
     build.note(f"the numerics twin of {precision.name}")
     typed = parity.run_onnx(numerics.twin(build.model("type", "model.onnx"), precision.tf32), feeds)
     tolerance = build.recipe.tolerances[precision.name]
     images = len(build.samples.names)
     rungs = {
         "rewritten/typed": parity.compare(
-            build.recipe, tolerance, fp32_parity.answers(build, "fp32_parity", "rewritten"), typed, images
+            build.recipe, tolerance, raw_parity.answers(build, "fp32_parity", "rewritten"), typed, images
         ),
         "torch/typed": parity.compare(build.recipe, tolerance, expected, typed, images),
     }
@@ -45,4 +46,4 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     return {"rungs": {name: rung.as_dict() for name, rung in rungs.items()}}, {"typed": typed}
 
 
-summary = fp32_parity.summary
+summary = raw_parity.summary

@@ -1,0 +1,64 @@
+"""torch against ``raw.onnx`` in ONNX Runtime; once per model. And what all parity stages share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exporter.build import Build
+from exporter.stages import reference
+from exporter.store import Entry
+
+NAME = "raw_parity"
+NEEDS = ("reference", "trace")
+CODE = ("exporter.parity", "exporter.metrics", "exporter.samples", "exporter.backends.onnxruntime")
+PROOF = True
+
+
+def parts(build: Build) -> dict:
+    return {
+        "batch": str(build.request.batch),
+        "tolerance": vars(build.recipe.tolerances["fp32"]),
+        "task": build.recipe.task,
+        "versions": reference.versions("onnxruntime", "polygraphy", "numpy"),
+    }
+
+
+def run(build: Build, folder: Path) -> tuple[dict, dict]:
+    from exporter import arrays, parity
+
+    feeds, expected = planned(build)
+    build.note("raw.onnx in ONNX Runtime")
+    raw = parity.run_onnx(build.model("trace", "raw.onnx"), feeds)
+    build.entries["trace"].memory.clear()  # the rewrites hold it as long as they need it
+    tolerance = build.recipe.tolerances["fp32"]
+    rung = parity.compare(build.recipe, tolerance, expected, raw, len(build.samples.names))
+    arrays.write(folder / "raw.npz", raw)
+    return {"rungs": {"torch/raw": rung.as_dict()}}, {"raw": raw}
+
+
+def planned(build: Build) -> tuple[list[dict], list[dict]]:
+    """(feeds, what torch answers to them), batch by batch: the schedule of the request's profile."""
+    from exporter import samples
+
+    pixels = build.samples.pixels
+    plan = samples.schedule(len(pixels), build.request.batch)
+    answers = reference.outputs(build)
+    name = build.recipe.inputs[0].name
+    return [{name: pixels[rows]} for rows in plan], [{k: v[rows] for k, v in answers.items()} for rows in plan]
+
+
+def answers(build: Build, stage: str, name: str) -> list[dict]:
+    """What a graph answered in an earlier comparison, batch by batch: ``<name>.npz`` of a parity stage."""
+    from exporter import arrays
+
+    entry = build.entries[stage]
+    if name not in entry.memory:
+        entry.memory[name] = arrays.read(entry.path(f"{name}.npz"))
+    return entry.memory[name]
+
+
+def summary(entry: Entry) -> str:
+    return ", ".join(
+        f"{name} {rung['status']}" + (f" ({float(rung['max_abs']):.1e})" if "max_abs" in rung else "")
+        for name, rung in entry.meta["rungs"].items()
+    )
