@@ -10,12 +10,14 @@ RUN := .venv/bin/python
 READY := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
 
 # Values reach the shell through the environment, so that a path may hold any character.
-export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM ONNX
+export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM ONNX CALIB CALIB_IMAGES OBSERVER
 REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(TARGET),--target "$$TARGET") $(if $(BATCH),--batch "$$BATCH") $(if $(WEIGHTS),--weights "$$WEIGHTS") \
 	$(if $(IMAGE),--image "$$IMAGE") $(if $(IO),--io "$$IO") $(if $(IMAGES),--images "$$IMAGES") \
 	$(if $(OUT),--out "$$OUT") $(if $(BACKEND),--backend "$$BACKEND") $(if $(WITHOUT),--without "$$WITHOUT") \
-	$(if $(FORM),--form "$$FORM") $(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(QUIET),--quiet) $(if $(JSON),--json)
+	$(if $(FORM),--form "$$FORM") $(if $(CALIB),--calib "$$CALIB") \
+	$(if $(CALIB_IMAGES),--calib-images "$$CALIB_IMAGES") $(if $(OBSERVER),--observer "$$OBSERVER") \
+	$(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
 .PHONY: help engine parity kernels tune explain blame list test lint bench-pipeline bench-kernels bench-runtime clean model
 
@@ -27,7 +29,7 @@ help:  ## this text
 	@echo
 	@echo 'Knobs of engine, parity, kernels, tune and explain, and their defaults'
 	@echo '  MODEL=swin_b      a name of `make list`  (required)'
-	@echo '  PRECISION=fp16    fp32 tf32 fp16 bf16    fp16'
+	@echo '  PRECISION=fp16    fp32 tf32 fp16 bf16 int8 int8-bf16 fp8              fp16'
 	@echo '  TARGET=sm80,sm89  compute capabilities   sm80,sm86,sm89,sm120'
 	@echo '  BATCH=1:8:32      MIN:OPT:MAX, or N      the recipe'"'"'s, mostly 1:8:32'
 	@echo '  WEIGHTS=auto      pretrained, random, or a .safetensors / .pt file    auto'
@@ -38,6 +40,9 @@ help:  ## this text
 	@echo '  BACKEND=tensorrt  tensorrt-rtx (no GPU), tensorrt (this GPU)          tensorrt-rtx'
 	@echo '  WITHOUT=a,b       rewrites to leave out  none'
 	@echo '  FORM=windows      form of attention      the tuned one'
+	@echo '  CALIB=folder      images for int8 and fp8, or .npy, .npz              the recipe'"'"'s, IMAGES'
+	@echo '  CALIB_IMAGES=512  how many of them       512'
+	@echo '  OBSERVER=entropy  minmax percentile entropy mse                       mse'
 	@echo '  ONNX=model.onnx   a graph for blame to judge                          the model'"'"'s own'
 	@echo '  ALLOW_UNFUSED=1   pass where the compiler fused less than the recipe promises'
 	@echo '  QUIET=1 JSON=1    only the verdict; the result as JSON'

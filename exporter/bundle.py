@@ -171,7 +171,8 @@ def fusion_failure(build: Build) -> CheckFailed | None:
     """The fusion contract: how many attention blocks the recipe says lie in one kernel each."""
     from exporter.naming import block_of, path_of
 
-    due = build.recipe.fused_attention.get(build.request.precision.name, 0)
+    precision = build.request.precision
+    due = build.recipe.fused_attention.get(precision.name, build.recipe.fused_attention.get(precision.base, 0))
     meta = build.entries["compile"].meta
     if len(meta["fused_attention"]) >= due:
         return None
@@ -194,8 +195,7 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
     engine, typed = entries["compile"], entries["type"]
     how = recipe.preprocessing
     rewrites = [
-        {k: r[k] for k in ("name", "matches", "nodes_before", "nodes_after", "max_abs_error")}
-        for r in (*entries["rewrite"].meta["rewrites"], *typed.meta["rewrites"])
+        {k: r[k] for k in ("name", "matches", "nodes_before", "nodes_after", "max_abs_error")} for r in reports(entries)
     ]
     onnx = typed.files["model.onnx"]
     return {
@@ -223,7 +223,7 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
         "opset": typed.meta["opset"],
         "rewrites": rewrites,
         "refused": _refused(entries),
-        "attention_form": typed.meta["form"],
+        "attention_form": entries["form"].meta["form"],
         "without": list(request.without),
         "kept_fp32": typed.meta["kept_fp32"],
         "near_the_limit": typed.meta["near_the_limit"],
@@ -244,7 +244,9 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
         "unfused_attention": engine.meta["unfused_attention"],
         "unfused_allowed": request.allow_unfused and fusion_failure(build) is not None,
         "parity": parity(build),
-        "calibration": None,
+        "quantized": typed.meta["quantized"],
+        "left_in_16_bit": typed.meta["left"] if request.precision.quantized else {},
+        "calibration": _calibration(entries),
         "versions": {
             "vit-exporter": __version__,
             "python": platform.python_version(),
@@ -259,10 +261,23 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
     }
 
 
+def _calibration(entries: dict[str, Entry]) -> dict | None:
+    """On what images, and how, the ranges of an 8-bit precision were found; None for the others."""
+    if "calibrate" not in entries:
+        return None
+    return {k: entries["calibrate"].meta[k] for k in ("source", "images", "sha256", "method")} | {
+        "skipped": len(entries["calibrate"].meta["skipped"])
+    }
+
+
+def reports(entries: dict[str, Entry]) -> list[dict]:
+    """What every rewrite reported, in order."""
+    return [r for stage in ("rewrite", "form", "type") for r in entries[stage].meta["rewrites"]]
+
+
 def _refused(entries: dict[str, Entry]) -> dict[str, str]:
     """What looked like a rewrite's pattern and was left as it is, by node, and why."""
-    reports = (*entries["rewrite"].meta["rewrites"], *entries["type"].meta["rewrites"])
-    return {node: f"{r['name']}: {why}" for r in reports for node, why in r["refused"].items()}
+    return {node: f"{r['name']}: {why}" for r in reports(entries) for node, why in r["refused"].items()}
 
 
 def peak_rss(build: Build) -> int:

@@ -22,7 +22,7 @@ from exporter.types import Precision
 FLOAT = TensorProto.FLOAT
 ELEMENT = {"float32": FLOAT, "float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 
-FIXED_FLOAT_INPUTS = {"Resize": (1, 2), "Range": (0, 1, 2), "QuantizeLinear": (1,), "DequantizeLinear": (1,)}
+FIXED_FLOAT_INPUTS = {"Resize": (1, 2), "Range": (0, 1, 2)}
 """Inputs that the standard types as float whatever the data's type is."""
 
 FIXED_FLOAT_OUTPUTS = {"LayerNormalization": (1, 2)}

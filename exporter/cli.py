@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_request(verb: argparse.ArgumentParser) -> None:
     add = verb.add_argument
     add("model", help="a recipe's name (see: list)")
-    add("--precision", default="fp16", help="fp32, tf32, fp16 (default), bf16")
+    add("--precision", default="fp16", help="fp32, tf32, fp16 (default), bf16, int8, int8-bf16, fp8")
     add("--target", help="compute capabilities, comma-separated (default: sm80,sm86,sm89,sm120)")
     add("--batch", help="N (static) or MIN:OPT:MAX (default: the recipe's, mostly 1:8:32)")
     add("--weights", default="auto", help="auto (default), pretrained, random, or a .safetensors / .pt file")
@@ -76,6 +76,9 @@ def _add_request(verb: argparse.ArgumentParser) -> None:
     add("--backend", default="tensorrt-rtx", help="tensorrt-rtx (default, no GPU needed) or tensorrt")
     add("--without", default="", help="rewrites to leave out, comma-separated")
     add("--form", help="the form of attention (default: the tuned one)")
+    add("--calib", help="images to calibrate int8 and fp8 on: a folder, .npy or .npz (default: the recipe's, --images)")
+    add("--calib-images", default="512", help="how many of them, a seeded subset (default: 512)")
+    add("--observer", default="mse", help="how clipping ranges are chosen: minmax, percentile, entropy, mse (default)")
     add("--allow-unfused", action="store_true", help="let a build pass that the compiler fused less than promised")
     add("--quiet", action="store_true", help="no progress, only the verdict")
     add("--json", action="store_true", help="print the result as JSON on standard output")
@@ -97,6 +100,9 @@ def _request(arguments):
         "allow_unfused",
         "without",
         "form",
+        "calib",
+        "calib_images",
+        "observer",
         "command",
     )
     return request.parse(arguments.model, **{name: getattr(arguments, name) for name in fields})

@@ -11,9 +11,10 @@ from exporter.build import Build
 from exporter.errors import ExporterError
 from exporter.progress import Progress
 from exporter.registry import source
-from exporter.stages import compile as compile_stage
 from exporter.stages import (
+    calibrate,
     engine_parity,
+    form,
     fp32_parity,
     raw_parity,
     reference,
@@ -23,6 +24,7 @@ from exporter.stages import (
     typed_parity,
     weights,
 )
+from exporter.stages import compile as compile_stage
 from exporter.store import Entry, Store, key_of
 from exporter.types import Request
 
@@ -36,6 +38,8 @@ STAGES = (
     raw_parity,
     rewrite,
     fp32_parity,
+    form,
+    calibrate,
     typed,
     compile_stage,
     typed_parity,
@@ -71,6 +75,7 @@ def prepare(request: Request, progress: Progress, stages: Sequence) -> Build:
         if stage is weights and build.weights.kind == "random":
             progress.banner(f"RANDOM WEIGHTS: {build.weights.why}\nThis engine computes nothing useful.")
 
+    stages = [stage for stage in stages if getattr(stage, "wanted", lambda request: True)(request)]
     schedule.run(stages, bring, _stop_running)
     build.entries = {stage.NAME: build.entries[stage.NAME] for stage in stages}
     return build
@@ -97,7 +102,7 @@ def _bring_up_to_date(stage, build: Build) -> Entry:
     parts = {
         **stage.parts(build),
         "code": [source(name) for name in (*stage.CODE, stage.__name__)],
-        "needs": [build.entries[name].key for name in stage.NEEDS],
+        "needs": [build.entries[name].key for name in stage.NEEDS if name in build.entries],
     }
     key = key_of(parts)
     with build.store.lock(f"{build.recipe.name}.{stage.NAME}"):

@@ -60,6 +60,9 @@ def parse(
     allow_unfused: bool = False,
     without: str = "",
     form: str | None = None,
+    calib: str | None = None,
+    calib_images: str | int = 512,
+    observer: str = "mse",
     command: str = "",
 ) -> Request:
     """Check every word; raises :class:`UsageError` for the first one that cannot be served."""
@@ -80,6 +83,9 @@ def parse(
             allow_unfused=allow_unfused,
             without=parse_without(without, recipe),
             form=parse_form(form),
+            calib=parse_calib(calib),
+            calib_images=parse_calib_images(calib_images),
+            observer=parse_observer(observer),
             command=command,
         )
     except UsageError as error:
@@ -208,7 +214,7 @@ def _refuse(targets: tuple[str, ...], precision: Precision) -> None:
 
 def parse_io(text: str, precision: Precision) -> str:
     """``fp32``, or the precision's own 16-bit type."""
-    allowed = ["fp32"] + ([precision.name] if precision.element_type != "float32" else [])
+    allowed = ["fp32"] + ([precision.base] if precision.element_type != "float32" else [])
     if text not in allowed:
         raise UsageError(
             f"inputs and outputs cannot be {text or 'empty'} at precision {precision.name}",
@@ -242,6 +248,50 @@ def parse_form(name: str | None) -> str | None:
             found=name,
             expected=", ".join(FORMS),
             next=f"FORM={nearest(name, FORMS).split(', ')[0]}",
+        )
+    return name
+
+
+OBSERVERS = ("minmax", "percentile", "entropy", "mse")
+"""The methods of :mod:`calibration.observers`, known here without importing numpy."""
+
+
+def parse_calib(text: str | None) -> Path | None:
+    """A folder of images, or an array of them (.npy, .npz)."""
+    if not text:
+        return None
+    path = Path(os.path.expanduser(text))
+    if not os.path.exists(path):
+        raise UsageError(
+            f"the calibration images {text} do not exist",
+            found="no such file or folder",
+            expected="a folder of images, or a .npy or .npz file of preprocessed ones",
+            next="CALIB=<folder>",
+        )
+    return path
+
+
+def parse_calib_images(text: str | int) -> int:
+    """How many images to calibrate on."""
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if not 1 <= count <= 1_000_000:
+        raise UsageError(
+            "CALIB_IMAGES is out of range", found=text, expected="1 to 1000000 images", next="CALIB_IMAGES=512"
+        )
+    return count
+
+
+def parse_observer(name: str) -> str:
+    """How clipping ranges are chosen."""
+    if name not in OBSERVERS:
+        raise UsageError(
+            f"there is no observer {name!r}",
+            found=name,
+            expected=", ".join(OBSERVERS),
+            next=f"OBSERVER={nearest(name, OBSERVERS).split(', ')[0]}",
         )
     return name
 

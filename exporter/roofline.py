@@ -15,29 +15,38 @@ from exporter.kernels import Kernel
 
 @dataclass(frozen=True)
 class Chip:
-    """A GPU's limits: memory in GB/s, dense peaks in TFLOP/s with FP32 accumulation; ``source`` says from where."""
+    """A GPU's limits: memory in GB/s, dense peaks in TFLOP/s with FP32 (INT32) accumulation, ``fp8`` None without it.
+
+    ``source`` says from where.
+    """
 
     name: str
     memory: float
     fp32: float
     tf32: float
     half: float
+    int8: float
+    fp8: float | None
     source: str
 
     def peak(self, math_type: str, tf32: bool) -> float:
         """FLOP/s of matrix products on operands of a compiler's type."""
+        if math_type in ("Int8", "UInt8"):
+            return self.int8 * 1e12
+        if math_type == "FP8":
+            return (self.fp8 or self.half) * 1e12
         if math_type in ("Half", "BFloat16"):
             return self.half * 1e12
         return (self.tf32 if tf32 else self.fp32) * 1e12
 
 
 CHIPS = {
-    "sm75": Chip("T4", 320, 8.1, 8.1, 65, "NVIDIA T4 datasheet"),
-    "sm80": Chip("A100 80GB SXM", 2039, 19.5, 156, 312, "NVIDIA A100 datasheet"),
-    "sm86": Chip("A10", 600, 31.2, 62.5, 125, "NVIDIA A10 datasheet"),
-    "sm89": Chip("L4", 300, 30.3, 60, 121, "NVIDIA L4 datasheet, halved where it counts sparsity"),
-    "sm90": Chip("H100 SXM", 3350, 67, 494, 989, "NVIDIA H100 datasheet, halved where it counts sparsity"),
-    "sm120": Chip("RTX 5090", 1792, 104.8, 104.8, 209.5, "NVIDIA RTX Blackwell GPU architecture whitepaper"),
+    "sm75": Chip("T4", 320, 8.1, 8.1, 65, 130, None, "NVIDIA T4 datasheet"),
+    "sm80": Chip("A100 80GB SXM", 2039, 19.5, 156, 312, 624, None, "NVIDIA A100 datasheet"),
+    "sm86": Chip("A10", 600, 31.2, 62.5, 125, 250, None, "NVIDIA A10 datasheet"),
+    "sm89": Chip("L4", 300, 30.3, 60, 121, 242, 242, "NVIDIA L4 datasheet, halved where it counts sparsity"),
+    "sm90": Chip("H100 SXM", 3350, 67, 494, 989, 1979, 1979, "NVIDIA H100 datasheet, halved where it counts sparsity"),
+    "sm120": Chip("RTX 5090", 1792, 104.8, 104.8, 209.5, 838, 419, "NVIDIA RTX Blackwell GPU architecture whitepaper"),
 }
 """One chip a compute capability: the one that its figures are stated for."""
 

@@ -22,7 +22,8 @@ def run(stages: Sequence, bring: Callable[[object], None], stop: Callable[[], No
         try:
             for stage in lane:
                 for need in stage.NEEDS:
-                    done[need].result()
+                    if need in done:  # a stage that this request does not want is not waited for
+                        done[need].result()
                 bring(stage)
                 done[stage.NAME].set_result(None)
         except BaseException as error:

@@ -49,7 +49,7 @@ def tune(request: Request, progress: Progress) -> dict:
 def _candidate(canonical, request: Request, form: str, note) -> dict:
     """A form's score, or why the graph or the compiler refuses it."""
     started = time.perf_counter()
-    made, reports, _ = typed.make(canonical, request, choice.Choice(form, "a candidate"), note)
+    made, reports = typed.make(canonical, request, choice.Choice(form, "a candidate"), note)
     refused = {why for r in reports if r.name == "attention_form" for why in r.refused.values()}
     if refused and not any(r.matches for r in reports if r.name == "attention_form"):
         return {"refused": "; ".join(sorted(refused))}

@@ -6,7 +6,7 @@ within milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,6 +119,9 @@ TOLERANCES = {
     "tf32": Tolerance(0.02, 0.999),
     "fp16": Tolerance(0.02, 0.999),
     "bf16": Tolerance(0.10, 0.99),
+    "int8": Tolerance(0.30, 0.97),
+    "int8-bf16": Tolerance(0.30, 0.97),
+    "fp8": Tolerance(0.30, 0.97),
 }
 """Starting point of a recipe: typed graph against FP32, by precision. ``fp32`` also judges the FP32 stages."""
 
@@ -168,6 +171,8 @@ class Recipe:
     fused_attention: Mapping[str, int] = field(default_factory=dict)
     tolerances: Mapping[str, Tolerance] = field(default_factory=lambda: TOLERANCES)
     fixed_image: bool = False
+    calibration: Callable[[Recipe], Iterator] | None = None
+    """Makes calibration images, (3, H, W) float32 each, where the user gives none."""
 
     def at(self, image: tuple[int, int]) -> Recipe:
         """The same model for images of another height and width."""
@@ -193,6 +198,13 @@ class Precision:
     tf32: bool = False
     refused: Mapping[str, str] = field(default_factory=dict)
     keep_fp32: frozenset[str] = frozenset()
+    quantized: str | None = None
+    """The 8-bit type (numpy's name) of matrix products, or None."""
+
+    @property
+    def base(self) -> str:
+        """The precision that this one is around its quantised products, itself where it has none."""
+        return {"float16": "fp16", "bfloat16": "bf16"}[self.element_type] if self.quantized else self.name
 
 
 @dataclass(frozen=True)
@@ -213,6 +225,10 @@ class Request:
     without: tuple[str, ...] = ()
     form: str | None = None
     """The form of attention that was asked for; None leaves it to the table of ``make tune``."""
+    calib: Path | None = None
+    """Images to calibrate an 8-bit precision on; None takes the recipe's own, else those of parity."""
+    calib_images: int = 512
+    observer: str = "mse"
     command: str = ""
 
 

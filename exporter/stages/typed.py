@@ -1,25 +1,27 @@
-"""``model.fp32.onnx`` -> ``model.onnx``: attention in the form that was tuned, then strongly typed."""
+"""``formed.onnx`` -> ``model.onnx``: quantised where the precision is, then strongly typed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from exporter.build import Build
-from exporter.choice import Choice, choose
-from exporter.stages import rewrite
+from exporter.choice import Choice
+from exporter.stages import calibrate, form, rewrite
 from exporter.stages.reference import versions
 from exporter.store import Entry, write_json
 from exporter.types import Request
 
 NAME = "type"
-NEEDS = ("rewrite",)
+NEEDS = ("form", "calibrate")
 CODE = (
     "exporter.casting",
     "exporter.keeping",
     "exporter.probe",
     "exporter.onnxio",
-    "exporter.choice",
+    "exporter.quantizing",
+    "exporter.placement",
     *rewrite.REWRITING,
 )
 FILE = "model.onnx"
@@ -32,92 +34,101 @@ def parts(build: Build) -> dict:
     from exporter import samples
     from exporter.registry import source
 
-    name, chosen = build.request.precision.name, choose(build.request)
-    if stale := chosen.stale(build.request.backend):
-        build.store.warn(stale)
+    name = build.request.precision.name
     return {
         "precision": name,
         "io": build.request.io,
-        "code": source(f"exporter.precisions.{name}"),
+        "code": source(f"exporter.precisions.{name.replace('-', '_')}"),
         "keep_fp32": sorted(build.request.precision.keep_fp32),
         "images": samples.fingerprint(build.images) if build.request.precision.element_type == "float16" else None,
-        "choice": (chosen.form, chosen.why, chosen.compiler),
-        "form": rewrite.steps(chosen.steps()),
         "static_batch": build.request.batch.opt if build.request.batch.static else None,
         "versions": versions("onnx", "ml-dtypes", "numpy"),
     }
 
 
-def make(
-    canonical,
-    request: Request,
-    chosen: Choice,
-    note: Callable[[str], None] = lambda text: None,
-    answers: list | None = None,
-    pixels=None,
-):
-    """(typed graph, reports of the rewrites, observed ranges): attention in the chosen form, then the precision, then
-    the batch.
+@dataclass
+class Made:
+    """A typed graph and how it came about; ``quantized`` and ``left`` name nodes of 8-bit products and why not."""
 
-    ``answers`` is what the canonical graph answered when it was checked, where this process did that. ``pixels`` are
-    images (S, 3, H, W) on which the ranges are observed; without them, and in types of FP32's range, nothing is.
+    typed: object
+    observed: dict = field(default_factory=dict)
+    quantized: tuple[str, ...] = ()
+    left: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def model(self):
+        return self.typed.model
+
+
+def make(canonical, request: Request, chosen: Choice, note: Callable[[str], None] = lambda text: None):
+    """(the typed graph of a canonical one, reports of the rewrites): attention in a form, then the 16-bit precision.
+
+    What ``make tune`` and ``make explain`` compile: no images are looked at, nothing is quantised.
+    """
+    from exporter import rewriting
+
+    formed, reports = rewriting.rewrite(canonical, request.recipe, steps=chosen.steps(), progress=note)
+    return finish(formed, request, note), reports
+
+
+def finish(model, request: Request, note: Callable[[str], None] = lambda text: None, pixels=None, amax=None) -> Made:
+    """Quantise by ``amax`` where that is given, then type, then fix the batch; ``model`` is left as it is.
+
+    ``pixels`` are images (S, 3, H, W) on which the ranges of all tensors are observed for a type that can overflow;
+    without them nothing is.
     """
     import onnx
 
-    from exporter import casting, onnxio, probe, rewriting
+    from exporter import casting, onnxio, placement, probe, quantizing
 
-    formed, reports = rewriting.rewrite(
-        canonical, request.recipe, steps=chosen.steps(), progress=note, answers=list(answers or ())
-    )
-    model = onnx.ModelProto()
-    model.CopyFrom(formed)
-    observed, beyond = {}, {}
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    observed, beyond, quantized, left = {}, {}, (), {}
     if pixels is not None and request.precision.element_type == "float16":
         note("the range of every tensor on the images")
-        observed = probe.observe(model, pixels)
+        observed = probe.observe(copy, pixels)
         beyond = probe.beyond(observed, "float16")
-    typed = casting.cast(model, request.precision, request.io, beyond)
+    if amax is not None:
+        at = placement.find(copy)
+        quantized, left = quantizing.quantize(copy, at, amax, request.precision).nodes, at.left
+    typed = casting.cast(copy, request.precision, request.io, beyond)
     if request.batch.static:
         onnxio.fix_batch(typed.model, request.batch.opt)
     note("checking model.onnx")
     onnxio.check(typed.model)
-    return typed, reports, observed
+    return Made(typed, observed, quantized, left)
 
 
 def run(build: Build, folder: Path) -> tuple[dict, dict]:
     from exporter import onnxio, probe
     from exporter.emitted import softmaxes
 
-    chosen = choose(build.request)
-    answers = build.entries["rewrite"].memory.get("answers")
     narrow = build.request.precision.element_type == "float16"
-    typed, reports, observed = make(
-        build.model("rewrite", "model.fp32.onnx"),
-        build.request,
-        chosen,
-        build.note,
-        answers,
-        build.samples.pixels if narrow else None,
-    )
-    close = probe.beyond(observed, "float16", probe.NARROW)
-    for name in sorted(close, key=lambda n: -observed[n].amax)[:WARNED]:
+    model, amax, reports = build.model("form", form.FILE), None, []
+    if calibrate.wanted(build.request):
+        channels, amax = calibrate.found(build)
+        model, reports = calibrate.balance(model, build, channels)
+    made = finish(model, build.request, build.note, build.samples.pixels if narrow else None, amax)
+    close = probe.beyond(made.observed, "float16", probe.NARROW)
+    for name in sorted(close, key=lambda n: -made.observed[n].amax)[:WARNED]:
         build.store.warn(f"{name}: {close[name]}; images with a wider range would overflow")
     build.note("writing model.onnx")
-    onnxio.save(typed.model, folder / FILE)
-    if observed:
-        write_json(folder / RANGES, {"samples": list(build.samples.names), "tensors": _rows(observed)})
+    onnxio.save(made.model, folder / FILE)
+    if made.observed:
+        write_json(folder / RANGES, {"samples": list(build.samples.names), "tensors": _rows(made.observed)})
     return {
-        "form": {"name": chosen.form, "why": chosen.why, "compiler": chosen.compiler},
         "rewrites": [r.as_dict() for r in reports],
-        "nodes": len(typed.model.graph.node),
-        "opset": onnxio.opset(typed.model),
-        "casts": typed.casts,
-        "kept_fp32": typed.kept,
+        "nodes": len(made.model.graph.node),
+        "opset": onnxio.opset(made.model),
+        "casts": made.typed.casts,
+        "kept_fp32": made.typed.kept,
+        "quantized": list(made.quantized),
+        "left": made.left,
         "near_the_limit": close,
-        "attention": softmaxes(typed.model),
-        "inputs": [onnxio.describe(v) for v in typed.model.graph.input],
-        "outputs": [onnxio.describe(v) for v in typed.model.graph.output],
-    }, {FILE: typed.model}
+        "attention": softmaxes(made.model),
+        "inputs": [onnxio.describe(v) for v in made.model.graph.input],
+        "outputs": [onnxio.describe(v) for v in made.model.graph.output],
+    }, {FILE: made.model}
 
 
 def _rows(observed: dict) -> dict:
@@ -128,4 +139,5 @@ def _rows(observed: dict) -> dict:
 def summary(entry: Entry) -> str:
     meta = entry.meta
     kept = f", {len(meta['kept_fp32'])} nodes kept in FP32" if meta["kept_fp32"] else ""
-    return f"{meta['form']['name']}, {meta['nodes']} nodes, {meta['casts']} casts{kept}, {entry.bytes / 1e6:.0f} MB"
+    eight = f", {len(meta['quantized'])} products of 8 bits" if meta["quantized"] else ""
+    return f"{meta['nodes']} nodes, {meta['casts']} casts{kept}{eight}, {entry.bytes / 1e6:.0f} MB"

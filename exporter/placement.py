@@ -1,0 +1,82 @@
+"""Where a graph may be quantised: products with a weight, and products of two activations (attention).
+
+A product whose activations have one row an image, as a classifier's has, is no work worth its rounding and is left.
+Convolutions are left as well: TensorRT-RTX 1.7 computes an INT8 convolution into FP32 and fuses nothing into it, so
+that it moves more bytes than the FP16 one (540 MB against 443 MB for two layers of a transformer's MLP, sm80).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx
+from onnx import TensorProto
+
+from exporter import onnxio
+from exporter.naming import block_of, path_of
+from exporter.shapes import infer
+
+
+@dataclass(frozen=True)
+class Product:
+    """``output = activation @ weight``; ``planes`` of several weights are multiplied by the same rows at once."""
+
+    node: str
+    activation: str
+    weight: str
+    output: str
+    planes: bool
+
+    @property
+    def block(self) -> str:
+        return block_of(path_of(self.node))
+
+
+@dataclass(frozen=True)
+class Placement:
+    """``operands``: (node, input, tensor) of the products of two activations; ``left``: why others stay, by node."""
+
+    products: tuple[Product, ...]
+    operands: tuple[tuple[str, int, str], ...]
+    left: dict[str, str]
+
+    def without(self, blocks: frozenset[str]) -> Placement:
+        """The same with nothing in ``blocks``."""
+        kept = {p.node: "its block loses more than it saves" for p in self.products if p.block in blocks}
+        return Placement(
+            tuple(p for p in self.products if p.block not in blocks),
+            tuple(o for o in self.operands if block_of(path_of(o[0])) not in blocks),
+            self.left | kept,
+        )
+
+
+def find(model: onnx.ModelProto) -> Placement:
+    """Every place of an FP32 graph, in its order."""
+    shapes = infer(model, 1).shapes
+    weights = {t.name for t in model.graph.initializer if t.data_type == TensorProto.FLOAT}
+    big = {t.name: len(t.dims) for t in model.graph.initializer if onnxio.nbytes(t) > onnxio.LARGE}
+    products, operands, left = [], [], {}
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "Gemm", "ConvTranspose"):
+            left[node.name] = f"{node.op_type} is not quantised"
+        if node.op_type != "MatMul":
+            continue
+        first, second = node.input
+        if second in weights and first not in weights:
+            rows = shapes.get(first) or ()
+            if second not in big or big[second] not in (2, 3):
+                left[node.name] = "its weight is no matrix"
+            elif not rows or max(rows[:-1], default=1) <= 1:
+                left[node.name] = "one row an image is no work"
+            else:
+                products.append(Product(node.name, first, second, node.output[0], _planes(model, second)))
+        elif first in weights:
+            left[node.name] = "its weight is on the left"
+        else:
+            operands += [(node.name, i, name) for i, name in enumerate(node.input)]
+    return Placement(tuple(products), tuple(operands), left)
+
+
+def _planes(model: onnx.ModelProto, name: str) -> bool:
+    dims = next(t.dims for t in model.graph.initializer if t.name == name)
+    return len(dims) == 3 and dims[0] > 1

@@ -1,0 +1,49 @@
+"""``model.fp32.onnx`` -> the same with its attention in the form that was chosen; once per form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exporter.build import Build
+from exporter.choice import choose
+from exporter.stages import rewrite
+from exporter.stages.reference import versions
+from exporter.store import Entry
+
+NAME = "form"
+NEEDS = ("rewrite",)
+CODE = ("exporter.onnxio", "exporter.choice", *rewrite.REWRITING)
+FILE = "formed.onnx"
+
+
+def parts(build: Build) -> dict:
+    chosen = choose(build.request)
+    if stale := chosen.stale(build.request.backend):
+        build.store.warn(stale)
+    return {
+        "choice": (chosen.form, chosen.why, chosen.compiler),
+        "form": rewrite.steps(chosen.steps()),
+        "versions": versions("onnx", "onnx-graphsurgeon", "onnxruntime", "numpy"),
+    }
+
+
+def run(build: Build, folder: Path) -> tuple[dict, dict]:
+    from exporter import onnxio, rewriting
+
+    chosen = choose(build.request)
+    canonical = build.model("rewrite", rewrite.FILE)
+    answers = list(build.entries["rewrite"].memory.get("answers", ()))
+    model, reports = rewriting.rewrite(
+        canonical, build.recipe, steps=chosen.steps(), progress=build.note, answers=answers
+    )
+    build.note(f"writing {FILE}")
+    onnxio.save(model, folder / FILE)
+    return {
+        "form": {"name": chosen.form, "why": chosen.why, "compiler": chosen.compiler},
+        "rewrites": [r.as_dict() for r in reports],
+        "nodes": len(model.graph.node),
+    }, {FILE: model, "answers": answers}
+
+
+def summary(entry: Entry) -> str:
+    return f"{entry.meta['form']['name']} ({entry.meta['form']['why']}), {entry.meta['nodes']} nodes"
