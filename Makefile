@@ -17,7 +17,7 @@ REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(OUT),--out "$$OUT") $(if $(BACKEND),--backend "$$BACKEND") $(if $(WITHOUT),--without "$$WITHOUT") \
 	$(if $(FORM),--form "$$FORM") $(if $(CALIB),--calib "$$CALIB") \
 	$(if $(CALIB_IMAGES),--calib-images "$$CALIB_IMAGES") $(if $(OBSERVER),--observer "$$OBSERVER") \
-	$(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(QUIET),--quiet) $(if $(JSON),--json)
+	$(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(REQUIRE_GAIN),--require-gain) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
 .PHONY: help engine parity kernels tune explain blame list test lint bench-pipeline bench-kernels bench-runtime clean model
 
@@ -44,6 +44,7 @@ help:  ## this text
 	@echo '  CALIB_IMAGES=512  how many of them       512'
 	@echo '  OBSERVER=entropy  minmax percentile entropy mse                       mse'
 	@echo '  ONNX=model.onnx   a graph for blame to judge                          the model'"'"'s own'
+	@echo '  REQUIRE_GAIN=1    fail where int8 or fp8 is no faster than the 16-bit engine'
 	@echo '  ALLOW_UNFUSED=1   pass where the compiler fused less than the recipe promises'
 	@echo '  QUIET=1 JSON=1    only the verdict; the result as JSON'
 	@echo

@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 import onnx
 
-from exporter import candidate, choice, diagnosis, guilt, memory, onnxio, parity, pipeline, rewriting
+from exporter import candidate, diagnosis, guilt, memory, onnxio, parity, pipeline
 from exporter.errors import UsageError
 from exporter.examined import Examined
 from exporter.located import Located, Unit, locate
 from exporter.naming import block_of, path_of
 from exporter.progress import Progress
-from exporter.stages import rewrite, trace, typed, weights
+from exporter.stages import calibrate, form, place, rewrite, trace, typed, weights
 from exporter.types import Recipe, Request, Tolerance
 from exporter.units import Units, owner
 
-STAGES = (weights, trace, rewrite, typed)
+STAGES = (weights, trace, rewrite, form, calibrate, place, typed)
 
-LIMITS = {"float32": 1e-5, "tf32": 4e-3, "float16": 4e-3, "bfloat16": 3e-2}
+LIMITS = {"float32": 1e-5, "tf32": 4e-3, "float16": 4e-3, "bfloat16": 3e-2, "int8": 0.2, "float8_e4m3fn": 0.3}
 """What a unit may add to the error, by what it computes in: about eight roundings of the narrow types, and ten times
 what two correct FP32 implementations of DETR's and Mixer's units differ by."""
 
@@ -108,9 +108,7 @@ def _as_json(value: Any) -> Any:
 def _own(build) -> Iterator[Rung]:
     """The rungs of this model's own ladder, in the form of attention that the build uses."""
     request = build.request
-    formed, _ = rewriting.rewrite(
-        build.model("rewrite", "model.fp32.onnx"), request.recipe, steps=choice.choose(request).steps()
-    )
+    formed = build.model("form", form.FILE)
     if request.batch.static:
         fixed = onnx.ModelProto()
         fixed.CopyFrom(formed)
@@ -119,11 +117,12 @@ def _own(build) -> Iterator[Rung]:
     exact, precision = request.recipe.tolerances["fp32"], request.precision
     yield Rung("torch/raw", build.model("trace", "raw.onnx"), "float32", exact)
     build.entries["trace"].memory.clear()  # one model in memory at a time
-    build.entries["rewrite"].memory.clear()
+    for stage in ("rewrite", "form"):
+        build.entries[stage].memory.clear()
     yield Rung("torch/rewritten", formed, "float32", exact)
     del formed
     if precision.element_type != "float32" or precision.tf32:
-        kind = "tf32" if precision.tf32 else precision.element_type
+        kind = "tf32" if precision.tf32 else precision.quantized or precision.element_type
         tolerance = request.recipe.tolerances[precision.name]
         yield Rung("torch/typed", build.model("type", "model.onnx"), kind, tolerance, precision.tf32)
 

@@ -164,7 +164,26 @@ def check(build: Build) -> tuple[CheckFailed, ...]:
     ]
     if (unfused := fusion_failure(build)) and not build.request.allow_unfused:
         failures.append(unfused)
+    if build.request.require_gain and (loss := no_gain(build)):
+        failures.append(loss)
     return tuple(failures)
+
+
+def no_gain(build: Build) -> CheckFailed | None:
+    """An 8-bit engine that the compiler's kernels make no faster than the 16-bit one of the same batch and target."""
+    if "place" not in build.entries:
+        return None
+    meta, request = build.entries["place"].meta, build.request
+    if meta["gain"] > 1.0:
+        return None
+    return CheckFailed(
+        f"{request.precision.name} is not faster than {meta['base']}",
+        model=build.recipe.name,
+        stage="place",
+        found=f"{meta['gain']:.2f}x at batch {meta['batch']} on {request.targets[0]}, by the compiler's kernels",
+        expected="more than 1x",
+        next=f"make engine MODEL={build.recipe.name} PRECISION={meta['base']}",
+    )
 
 
 def fusion_failure(build: Build) -> CheckFailed | None:
@@ -247,6 +266,7 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
         "quantized": typed.meta["quantized"],
         "left_in_16_bit": typed.meta["left"] if request.precision.quantized else {},
         "calibration": _calibration(entries),
+        "against_base": dict(entries["place"].meta) if "place" in entries else None,
         "versions": {
             "vit-exporter": __version__,
             "python": platform.python_version(),

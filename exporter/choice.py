@@ -58,8 +58,11 @@ def choose(request: Request) -> Choice:
 
 
 def key(model: str, request: Request) -> str:
-    """A row's key: ``swin_t fp16 sm80 batch 1:8:32``; the kernels are the same for all targets of one build."""
-    return f"{model} {request.precision.name} {request.targets[0]} batch {request.batch}"
+    """A row's key: ``swin_t fp16 sm80 batch 1:8:32``; the kernels are the same for all targets of one build.
+
+    An 8-bit precision takes the form of the 16-bit one around it.
+    """
+    return f"{model} {request.precision.base} {request.targets[0]} batch {request.batch}"
 
 
 def _relative(recipe: Recipe, request: Request) -> str | None:

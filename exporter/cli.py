@@ -79,6 +79,7 @@ def _add_request(verb: argparse.ArgumentParser) -> None:
     add("--calib", help="images to calibrate int8 and fp8 on: a folder, .npy or .npz (default: the recipe's, --images)")
     add("--calib-images", default="512", help="how many of them, a seeded subset (default: 512)")
     add("--observer", default="mse", help="how clipping ranges are chosen: minmax, percentile, entropy, mse (default)")
+    add("--require-gain", action="store_true", help="fail where int8 or fp8 is no faster than the 16-bit engine")
     add("--allow-unfused", action="store_true", help="let a build pass that the compiler fused less than promised")
     add("--quiet", action="store_true", help="no progress, only the verdict")
     add("--json", action="store_true", help="print the result as JSON on standard output")
@@ -103,6 +104,7 @@ def _request(arguments):
         "calib",
         "calib_images",
         "observer",
+        "require_gain",
         "command",
     )
     return request.parse(arguments.model, **{name: getattr(arguments, name) for name in fields})

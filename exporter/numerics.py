@@ -91,11 +91,19 @@ class _Writer:
     def _constant(self, name: str, values: np.ndarray) -> None:
         self.constants[name] = numpy_helper.from_array(values, name)
 
+    def _dequantized(self, node: onnx.NodeProto) -> None:
+        """An 8-bit weight as the FP32 numbers that it stands for: one scale, zero point 0."""
+        numbers, scale = (numpy_helper.to_array(self.constants[name]) for name in node.input[:2])
+        self._constant(node.output[0], numbers.astype(np.float32) * np.float32(scale))
+
     def round_input(self, name: str) -> None:
         self.renamed[name] = f"{name}/rounded"
         self._round(name, self.renamed[name], self.types[name])
 
     def node(self, node: onnx.NodeProto) -> None:
+        if node.op_type == "DequantizeLinear" and node.input[0] in self.constants:
+            self._dequantized(node)
+            return
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         for i, name in enumerate(copy.input):

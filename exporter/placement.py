@@ -7,6 +7,7 @@ that it moves more bytes than the FP16 one (540 MB against 443 MB for two layers
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 import onnx
@@ -39,6 +40,15 @@ class Placement:
     products: tuple[Product, ...]
     operands: tuple[tuple[str, int, str], ...]
     left: dict[str, str]
+
+    def ranged(self, known: Container[str]) -> Placement:
+        """Only what has a range: a tensor that was all zero on the calibration images has none."""
+        why = "its activations are all zero on the calibration images"
+        products = tuple(p for p in self.products if p.activation in known and p.output in known)
+        operands = tuple(o for o in self.operands if o[2] in known)
+        dropped = [p.node for p in self.products if p not in products]
+        dropped += [node for node, _, name in self.operands if name not in known]
+        return Placement(products, operands, self.left | dict.fromkeys(dropped, why))
 
     def without(self, blocks: frozenset[str]) -> Placement:
         """The same with nothing in ``blocks``."""

@@ -63,6 +63,7 @@ def parse(
     calib: str | None = None,
     calib_images: str | int = 512,
     observer: str = "mse",
+    require_gain: bool = False,
     command: str = "",
 ) -> Request:
     """Check every word; raises :class:`UsageError` for the first one that cannot be served."""
@@ -86,6 +87,7 @@ def parse(
             calib=parse_calib(calib),
             calib_images=parse_calib_images(calib_images),
             observer=parse_observer(observer),
+            require_gain=require_gain,
             command=command,
         )
     except UsageError as error:

@@ -31,6 +31,13 @@ def tune(request: Request, progress: Progress) -> dict:
             expected="a model with attention",
             next="make list",
         )
+    if request.precision.quantized:
+        raise UsageError(
+            f"attention is tuned in 16 bits, and {request.precision.name} takes what its base does",
+            found=request.precision.name,
+            expected="a precision that quantises nothing",
+            next=f"make tune MODEL={request.recipe.name} PRECISION={request.precision.base}",
+        )
     build = pipeline.prepare(request, progress, pipeline.CANONICAL)
     canonical = build.model("rewrite", "model.fp32.onnx")
     candidates = {}

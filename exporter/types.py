@@ -228,6 +228,8 @@ class Request:
     calib: Path | None = None
     """Images to calibrate an 8-bit precision on; None takes the recipe's own, else those of parity."""
     calib_images: int = 512
+    require_gain: bool = False
+    """Whether an 8-bit engine that is no faster than the 16-bit one fails."""
     observer: str = "mse"
     command: str = ""
 

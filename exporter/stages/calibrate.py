@@ -73,11 +73,16 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     channels = observing.channels(
         model, quantizing.tensors(at), rows(), lambda n: build.note(f"channels: {n} of {found.count} images")
     )
+    dead = {name for name, values in channels.items() if not values.any()}
+    channels = {name: values for name, values in channels.items() if name not in dead}
+    for name in sorted(dead)[:NAMED]:
+        build.store.warn(f"{name} is all zero on the calibration images; what reads or makes it stays in 16 bits")
     balanced, _ = balance(model, build, channels)
     build.note("histograms")
+    names = [name for name in quantizing.tensors(placement.find(balanced)) if name not in dead]
     seen = observing.histograms(
         balanced,
-        quantizing.tensors(placement.find(balanced)),
+        names,
         rows(),
         lambda n: build.note(f"histograms: {n} of {found.count} images"),
     )

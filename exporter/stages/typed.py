@@ -14,7 +14,7 @@ from exporter.store import Entry, write_json
 from exporter.types import Request
 
 NAME = "type"
-NEEDS = ("form", "calibrate")
+NEEDS = ("form", "calibrate", "place")
 CODE = (
     "exporter.casting",
     "exporter.keeping",
@@ -71,15 +71,17 @@ def make(canonical, request: Request, chosen: Choice, note: Callable[[str], None
     return finish(formed, request, note), reports
 
 
-def finish(model, request: Request, note: Callable[[str], None] = lambda text: None, pixels=None, amax=None) -> Made:
-    """Quantise by ``amax`` where that is given, then type, then fix the batch; ``model`` is left as it is.
+def finish(
+    model, request: Request, note: Callable[[str], None] = lambda text: None, pixels=None, amax=None, at=None
+) -> Made:
+    """Quantise the placement ``at`` by ``amax`` where given, then type, then fix the batch; ``model`` stays as it is.
 
     ``pixels`` are images (S, 3, H, W) on which the ranges of all tensors are observed for a type that can overflow;
     without them nothing is.
     """
     import onnx
 
-    from exporter import casting, onnxio, placement, probe, quantizing
+    from exporter import casting, onnxio, probe, quantizing
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -88,8 +90,8 @@ def finish(model, request: Request, note: Callable[[str], None] = lambda text: N
         note("the range of every tensor on the images")
         observed = probe.observe(copy, pixels)
         beyond = probe.beyond(observed, "float16")
-    if amax is not None:
-        at = placement.find(copy)
+    if at is not None:
+        at = at.ranged(amax)
         quantized, left = quantizing.quantize(copy, at, amax, request.precision).nodes, at.left
     typed = casting.cast(copy, request.precision, request.io, beyond)
     if request.batch.static:
@@ -100,15 +102,19 @@ def finish(model, request: Request, note: Callable[[str], None] = lambda text: N
 
 
 def run(build: Build, folder: Path) -> tuple[dict, dict]:
-    from exporter import onnxio, probe
+    from exporter import onnxio, placement, probe
     from exporter.emitted import softmaxes
+    from exporter.stages import place
 
     narrow = build.request.precision.element_type == "float16"
-    model, amax, reports = build.model("form", form.FILE), None, []
+    pixels = build.samples.pixels if narrow else None
+    reports = []
     if calibrate.wanted(build.request):
-        channels, amax = calibrate.found(build)
-        model, reports = calibrate.balance(model, build, channels)
-    made = finish(model, build.request, build.note, build.samples.pixels if narrow else None, amax)
+        model, reports = place.balanced(build)
+        at = place.chosen(placement.find(model), build.entries["place"].meta["winner"])
+        made = finish(model, build.request, build.note, pixels, calibrate.found(build)[1], at)
+    else:
+        made = finish(build.model("form", form.FILE), build.request, build.note, pixels)
     close = probe.beyond(made.observed, "float16", probe.NARROW)
     for name in sorted(close, key=lambda n: -made.observed[n].amax)[:WARNED]:
         build.store.warn(f"{name}: {close[name]}; images with a wider range would overflow")
