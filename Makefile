@@ -10,7 +10,7 @@ RUN := .venv/bin/python
 READY := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
 
 # Values reach the shell through the environment, so that a path may hold any character.
-export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM ONNX CALIB CALIB_IMAGES OBSERVER
+export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM ONNX CALIB CALIB_IMAGES OBSERVER DATA MAX_DROP
 REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(TARGET),--target "$$TARGET") $(if $(BATCH),--batch "$$BATCH") $(if $(WEIGHTS),--weights "$$WEIGHTS") \
 	$(if $(IMAGE),--image "$$IMAGE") $(if $(IO),--io "$$IO") $(if $(IMAGES),--images "$$IMAGES") \
@@ -19,7 +19,7 @@ REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(CALIB_IMAGES),--calib-images "$$CALIB_IMAGES") $(if $(OBSERVER),--observer "$$OBSERVER") \
 	$(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(REQUIRE_GAIN),--require-gain) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
-.PHONY: help engine parity kernels tune explain blame list test lint bench-pipeline bench-kernels bench-runtime clean model
+.PHONY: help engine parity kernels tune explain blame accuracy train list test lint bench-pipeline bench-kernels bench-runtime clean model
 
 help:  ## this text
 	@echo 'Vision transformers from PyTorch to TensorRT engines.'
@@ -43,6 +43,8 @@ help:  ## this text
 	@echo '  CALIB=folder      images for int8 and fp8, or .npy, .npz              the recipe'"'"'s, IMAGES'
 	@echo '  CALIB_IMAGES=512  how many of them       512'
 	@echo '  OBSERVER=entropy  minmax percentile entropy mse                       mse'
+	@echo '  DATA=folder       labelled images for accuracy, a folder a class      the recipe'"'"'s own'
+	@echo '  MAX_DROP=0.5      points of top-1 that accuracy may fall by           any'
 	@echo '  ONNX=model.onnx   a graph for blame to judge                          the model'"'"'s own'
 	@echo '  REQUIRE_GAIN=1    fail where int8 or fp8 is no faster than the 16-bit engine'
 	@echo '  ALLOW_UNFUSED=1   pass where the compiler fused less than the recipe promises'
@@ -78,6 +80,12 @@ explain: model $(READY)  ## what each rewrite did to the graph and to the kernel
 
 blame: model $(READY)  ## which block a graph computes differently, and why; ONNX=file judges a file from elsewhere
 	@$(RUN) -m exporter blame $(REQUEST) $(if $(ONNX),--onnx "$$ONNX")
+
+accuracy: model $(READY)  ## how often torch, the rewritten and the typed graph name the right class, on DATA
+	@$(RUN) -m exporter accuracy $(REQUEST) $(if $(DATA),--data "$$DATA") $(if $(MAX_DROP),--max-drop "$$MAX_DROP")
+
+train: model $(READY)  ## train a small model on handwritten digits: vit_digits, swin_digits, mixer_digits
+	@$(RUN) -m recipes.trained.train "$$MODEL"
 
 list: $(READY)  ## the models: family, parameters, GFLOPs, input, precisions
 	@$(RUN) -m exporter list $(if $(JSON),--json)

@@ -7,7 +7,6 @@ it, so that the last good bundle stays where a fleet looks for it.
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 import shutil
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter import SCHEMA, __version__
+from exporter import SCHEMA, __version__, checks, ladder
 from exporter.build import Build
 from exporter.errors import CheckFailed
 from exporter.memory import peak_bytes
@@ -30,7 +29,6 @@ SHARED = ("trace", "rewrite")
 OF_THE_RUN = frozenset({"seconds", "reused", "peak_rss_bytes", "command"})
 """Fields of the manifest that tell of the run that made the bundle; a later run may differ in them."""
 
-PARITY = ("raw_parity", "fp32_parity", "typed_parity", "engine_parity")
 PACKAGES = (
     "torch",
     "torchvision",
@@ -59,7 +57,7 @@ class Bundle:
 
 def publish(build: Build) -> Bundle:
     """Put the build's files and its manifest into place; an unchanged bundle is left alone."""
-    failures = check(build)
+    failures = checks.failed(build)
     home = build.request.out / build.recipe.name
     name = build.request.precision.name
     folder = home / (f"{name}.failed" if failures else name)
@@ -77,7 +75,7 @@ def publish(build: Build) -> Bundle:
             try:
                 for file, stage in _files(build).items():
                     place(build.file(stage, file), temporary / file)
-                write_json(temporary / "parity.json", ladder(build))
+                write_json(temporary / "parity.json", ladder.ladder(build))
                 write_json(temporary / "manifest.json", record)
                 publish_folder(temporary, folder)
             finally:
@@ -101,7 +99,7 @@ def _current(folder: Path, record: dict, build: Build) -> dict | None:
         if {k: v for k, v in there.items() if k not in OF_THE_RUN} != _as_json(record):
             return None
         files = all(_same(folder / name, build.entries[stage], name) for name, stage in _files(build).items())
-        proof = json.loads((folder / "parity.json").read_text()) == _as_json(ladder(build))
+        proof = json.loads((folder / "parity.json").read_text()) == _as_json(ladder.ladder(build))
         return there if files and proof else None
     except (OSError, ValueError, TypeError):
         return None
@@ -126,86 +124,6 @@ def _share(build: Build, home: Path) -> None:
             temporary = home / f".{name}.{uuid.uuid4().hex[:8]}.tmp"
             place(build.file(stage, name), temporary)
             os.replace(temporary, target)
-
-
-def parity(build: Build) -> dict[str, dict]:
-    """Every rung of the ladder by name, in order.
-
-    ``times_noise`` is the largest error in units of the noise floor, what torch and ONNX Runtime differ by on the same
-    FP32 graph.
-    """
-    rungs = {name: dict(rung) for stage in PARITY for name, rung in build.entries[stage].meta["rungs"].items()}
-    floor = float(rungs["torch/raw"].get("relative_max", 0.0))
-    for rung in rungs.values():
-        if floor > 0 and math.isfinite(error := float(rung.get("relative_max", "nan"))):
-            rung["times_noise"] = float(f"{error / floor:.3g}")
-    return rungs
-
-
-def ladder(build: Build) -> dict[str, Any]:
-    """What ``parity.json`` holds: the rungs, and the images that they ran on."""
-    return parity(build) | {"samples": build.entries["reference"].meta["samples"]}
-
-
-def check(build: Build) -> tuple[CheckFailed, ...]:
-    """The checks that this build fails: comparisons outside their tolerance, and the fusion contract."""
-    blame = f"make blame MODEL={build.recipe.name} PRECISION={build.request.precision.name} names the block"
-    failures = [
-        CheckFailed(
-            f"{name} disagree",
-            model=build.recipe.name,
-            stage="parity",
-            found=rung["why"],
-            expected="every output of every batch inside its tolerance",
-            next=blame,
-        )
-        for name, rung in parity(build).items()
-        if rung["status"] == "failed"
-    ]
-    if (unfused := fusion_failure(build)) and not build.request.allow_unfused:
-        failures.append(unfused)
-    if build.request.require_gain and (loss := no_gain(build)):
-        failures.append(loss)
-    return tuple(failures)
-
-
-def no_gain(build: Build) -> CheckFailed | None:
-    """An 8-bit engine that the compiler's kernels make no faster than the 16-bit one of the same batch and target."""
-    if "place" not in build.entries:
-        return None
-    meta, request = build.entries["place"].meta, build.request
-    if meta["gain"] > 1.0:
-        return None
-    return CheckFailed(
-        f"{request.precision.name} is not faster than {meta['base']}",
-        model=build.recipe.name,
-        stage="place",
-        found=f"{meta['gain']:.2f}x at batch {meta['batch']} on {request.targets[0]}, by the compiler's kernels",
-        expected="more than 1x",
-        next=f"make engine MODEL={build.recipe.name} PRECISION={meta['base']}",
-    )
-
-
-def fusion_failure(build: Build) -> CheckFailed | None:
-    """The fusion contract: how many attention blocks the recipe says lie in one kernel each."""
-    from exporter.naming import block_of, path_of
-
-    precision = build.request.precision
-    due = build.recipe.fused_attention.get(precision.name, build.recipe.fused_attention.get(precision.base, 0))
-    meta = build.entries["compile"].meta
-    if len(meta["fused_attention"]) >= due:
-        return None
-    blocks = list(dict.fromkeys(block_of(path_of(name)) for name in meta["unfused_attention"]))
-    report = json.loads(build.file("compile", "kernels.json").read_text())
-    kernels = [k["name"] for k in report["kernels"] if set(k["nodes"]) & set(meta["unfused_attention"])]
-    return CheckFailed(
-        "the compiler did not fuse the attention that the recipe says it fuses",
-        model=build.recipe.name,
-        stage="compile",
-        found=f"{len(meta['fused_attention'])} fused; not {', '.join(blocks[:4])}: {', '.join(kernels[:4])}",
-        expected=f"{due} attention blocks in one kernel each (recipes/{build.recipe.family}.py)",
-        next=f"make kernels MODEL={build.recipe.name} PRECISION={build.request.precision.name} ALLOW_UNFUSED=1",
-    )
 
 
 def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
@@ -261,8 +179,8 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
         },
         "kernels": engine.meta["totals"],
         "unfused_attention": engine.meta["unfused_attention"],
-        "unfused_allowed": request.allow_unfused and fusion_failure(build) is not None,
-        "parity": parity(build),
+        "unfused_allowed": request.allow_unfused and checks.fusion_failure(build) is not None,
+        "parity": ladder.rungs(build),
         "quantized": typed.meta["quantized"],
         "left_in_16_bit": typed.meta["left"] if request.precision.quantized else {},
         "calibration": _calibration(entries),

@@ -56,6 +56,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_request(verb)
     verb.add_argument("--onnx", type=Path, help="an ONNX file to judge (default: the model's own ladder)")
     verb.set_defaults(run=blame)
+    text = "how often torch, the rewritten and the typed graph name the right class"
+    verb = verbs.add_parser("accuracy", help=text, description=text)
+    _add_request(verb)
+    verb.add_argument(
+        "--data", type=Path, help="a folder with one folder a class (default: the recipe's held-out images)"
+    )
+    verb.add_argument("--max-drop", type=float, help="fail where the typed graph loses more points of top-1 than this")
+    verb.set_defaults(run=accuracy)
     verb = verbs.add_parser("list", help="the models", description="The models, by family.")
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(run=list_models)
@@ -145,6 +153,18 @@ def kernels(arguments) -> int:
     made = _build(arguments)
     data = json.loads((made.folder / "kernels.json").read_text())
     return _finish(arguments, made, data, lambda: tables.kernels(data))
+
+
+def accuracy(arguments) -> int:
+    from exporter import accuracy, accuracy_report
+    from exporter.progress import Progress
+
+    report = accuracy.accuracy(_request(arguments), Progress(arguments.quiet), arguments.data)
+    _show(arguments, report, lambda: accuracy_report.show(report))
+    if error := accuracy_report.failure(report, arguments.max_drop):
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def tune(arguments) -> int:

@@ -57,10 +57,10 @@ class TorchRunner(BaseRunner):
 def run(runner: BaseRunner | Callable[[], BaseRunner], feeds: Sequence[Mapping[str, np.ndarray]]) -> Outputs:
     """Every feed through one runner, by Polygraphy."""
     results = Comparator.run([runner], data_loader=list(feeds))
-    return [{name: _as_float32(value) for name, value in result.items()} for result in results[0][1]]
+    return [{name: as_float32(value) for name, value in result.items()} for result in results[0][1]]
 
 
-def _as_float32(value) -> np.ndarray:
+def as_float32(value) -> np.ndarray:
     """A runner's output as FP32 numpy, whether it is an array or a torch tensor on any device."""
     if not isinstance(value, np.ndarray):
         value = value.detach().float().cpu().numpy()

@@ -31,12 +31,25 @@ def verdict(manifest: dict, folder: Path) -> None:
     bounds = [f"{k['chip']} {k['roofline_us'] / 1e3:.2f} ms" for k in manifest["kernels"].values() if k["roofline_us"]]
     if bounds:
         print(f"  floor       {', '.join(bounds)}  (roofline at batch {first['batch']}: no faster than that)")
+    if manifest["against_base"]:
+        print(f"  gain        {_gain(manifest['against_base'])}")
     print(f"  parity      passed: {', '.join(ran) or 'nothing'}")
     for name, rung in manifest["parity"].items():
         if rung["status"] == "failed":
             print(f"              FAILED: {name}: {rung['why']}")
     for name, why in missing.items():
         print(f"              not run: {name}: {why}")
+
+
+def _gain(facts: dict) -> str:
+    """What eight bits gain over sixteen, by the kernels of both engines."""
+    base, best = facts["rows"][facts["base"]], facts["rows"][facts["winner"]]
+    verdict = "" if facts["gain"] > 1.0 else f"NOT FASTER: PRECISION={facts['base']} is better here; "
+    return (
+        f"{verdict}{facts['gain']:.2f}x {facts['base']} at batch {facts['batch']} by the compiler's kernels: "
+        f"{base['total_us']:.0f} -> {best['total_us']:.0f} us, {base['bytes_moved'] / 1e6:.0f} -> "
+        f"{best['bytes_moved'] / 1e6:.0f} MB, {base['kernels']} -> {best['kernels']} kernels ({facts['winner']})"
+    )
 
 
 def parity(manifest: dict) -> None:

@@ -173,6 +173,10 @@ class Recipe:
     fixed_image: bool = False
     calibration: Callable[[Recipe], Iterator] | None = None
     """Makes calibration images, (3, H, W) float32 each, where the user gives none."""
+    held_out: Callable[[Recipe], Iterator] | None = None
+    """Makes ((3, H, W) float32, label) of labelled images that no training saw."""
+    shipped: Path | None = None
+    """Trained weights that come with the recipe: what ``pretrained`` and ``auto`` mean."""
 
     def at(self, image: tuple[int, int]) -> Recipe:
         """The same model for images of another height and width."""

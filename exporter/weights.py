@@ -46,6 +46,9 @@ def locate(recipe: Recipe, wanted: str) -> Weights:
     """Find out which weights ``wanted`` (``auto``, ``pretrained``, ``random``, a path) means now, and hash them."""
     if wanted == "random":
         return _random(recipe, "asked for")
+    if wanted in ("auto", "pretrained") and recipe.shipped is not None and recipe.shipped.is_file():
+        name = f"recipes/trained/{recipe.shipped.name}"
+        return Weights("pretrained", name, sha256_file(recipe.shipped), recipe.shipped)
     if wanted in ("auto", "pretrained"):
         path, why = _from_hub(recipe)
         if path is not None:

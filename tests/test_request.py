@@ -3,8 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from exporter import request
-from exporter.backends import tensorrt
+from exporter import request, targets
 from exporter.errors import UsageError
 from exporter.registry import precision, recipe
 from exporter.types import Batch
@@ -46,7 +45,7 @@ def test_defaults_are_those_of_the_contract(tmp_path):
         ({"io": "fp16", "precision": "fp32"}, "cannot be fp16"),
         ({"io": "int8"}, "cannot be int8"),
         ({"without": "fuse_everything"}, "no rewrite"),
-        ({"precision": "fp8"}, "no precision"),
+        ({"precision": "fp4"}, "no precision"),
     ],
 )
 def test_what_cannot_be_served_is_refused_with_the_next_command(words, says, tmp_path):
@@ -63,13 +62,8 @@ def test_what_the_next_command_of_a_refusal_says_is_served(tmp_path):
     assert request.parse_image(recipe("vit_b"), caught.value.next.removeprefix("IMAGE="))
     with pytest.raises(UsageError) as caught:
         request.parse("vit_b", target="sm75,sm80,sm86", precision="bf16", out=str(tmp_path))
-    targets = caught.value.next.removeprefix("TARGET=")
-    assert request.parse_targets(targets, "tensorrt-rtx", precision("bf16")) == ("sm80", "sm86")
-
-
-def test_targets_are_sorted_and_each_once():
-    got = request.parse_targets("sm120, SM80,sm120,sm75", "tensorrt-rtx", precision("fp16"))
-    assert got == ("sm75", "sm80", "sm120")
+    others = caught.value.next.removeprefix("TARGET=")
+    assert targets.parse(others, "tensorrt-rtx", precision("bf16")) == ("sm80", "sm86")
 
 
 def test_a_static_batch_and_a_profile():
@@ -122,20 +116,26 @@ def test_paths_that_cannot_be_are_left_to_those_who_open_them(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "device, target, says",
+    "words, says",
     [
-        (None, None, "there is none"),
-        ("sm90", "sm80", "this machine only"),
-        ("sm75", None, "cannot run bf16"),
+        ({"calib": "/no/such/folder"}, "do not exist"),
+        ({"calib_images": "0"}, "CALIB_IMAGES"),
+        ({"calib_images": "many"}, "CALIB_IMAGES"),
+        ({"observer": "entropie"}, "entropie"),
+        ({"target": "sm80", "precision": "fp8"}, "FP8 tensor cores begin with sm89"),
+        ({"io": "bf16"}, "cannot be bf16"),
     ],
 )
-def test_tensorrt_compiles_for_the_gpu_of_the_machine(device, target, says, monkeypatch):
-    monkeypatch.setattr(tensorrt, "cuda_device", lambda: (device, "no CUDA driver"))
-    with pytest.raises(UsageError, match=says):
-        request.parse_targets(target, "tensorrt", precision("bf16"))
+def test_what_an_8_bit_precision_cannot_take_is_refused(words, says, tmp_path):
+    with pytest.raises(UsageError, match=says) as caught:
+        request.parse("vit_ti", **{"precision": "int8", "out": str(tmp_path)} | words)
+    assert caught.value.next
 
 
-def test_tensorrt_takes_the_devices_own_target(monkeypatch):
-    monkeypatch.setattr(tensorrt, "cuda_device", lambda: ("sm90", ""))
-    for text in (None, "sm90", "native"):
-        assert request.parse_targets(text, "tensorrt", precision("fp16")) == ("sm90",)
+def test_the_default_targets_are_those_that_can(tmp_path):
+    assert request.parse("vit_ti", precision="fp8", out=str(tmp_path)).targets == ("sm89", "sm120")
+
+
+def test_the_boundary_of_an_8_bit_engine_is_fp32_or_its_16_bit_type(tmp_path):
+    assert request.parse("vit_ti", precision="int8", io="fp16", out=str(tmp_path)).io == "fp16"
+    assert request.parse("vit_ti", precision="INT8-BF16", io="bf16", out=str(tmp_path)).precision.base == "bf16"

@@ -30,7 +30,7 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     expected = raw_parity.answers(build, "typed_parity", "typed")
     build.note(f"the engine on this machine's {device}")
     runner = tensorrt.runner(build.file("compile", "model.engine"), build.request.backend)
-    found = parity.run(runner, [_typed(feed, build) for feed in feeds])
+    found = parity.run(runner, [typed(feed, build) for feed in feeds])
     tolerance = build.recipe.tolerances[build.request.precision.name]
     return {
         "rungs": {
@@ -39,7 +39,7 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     }, {}
 
 
-def _typed(feed: dict, build: Build) -> dict:
+def typed(feed: dict, build: Build) -> dict:
     """The feed as torch tensors of the engine's input type; numpy has no bfloat16."""
     import torch
 

@@ -1,0 +1,49 @@
+"""The table of ``make accuracy``, and whether a drop is more than was allowed."""
+
+from __future__ import annotations
+
+from exporter.errors import CheckFailed
+from exporter.printing import ruled
+from exporter.printing import show as print_table
+
+
+def show(report: dict) -> None:
+    """One line a runtime: top-1 with its interval, top-5, and what was lost against torch on the same images."""
+    weights = report["weights"]
+    table = ruled(
+        "runtime", ">top-1 %", "95 % interval", ">top-5 %", ">drop, points", "95 % interval", ">other answers",
+        title=f"{report['model']} {report['precision']}: {report['images']} images of {report['data']}, "
+        f"weights {weights['source']}" + (f" ({weights['why']})" if weights.get("why") else ""),
+    )  # fmt: skip
+    for name, row in report["rows"].items():
+        if row["status"] != "measured":
+            table.add_row(name, row["status"], row["why"])
+            continue
+        cells = [name, f"{100 * row['top1']:.2f}", _interval([100 * end for end in row["top1_interval"]])]
+        cells.append(f"{100 * row['top5']:.2f}")
+        if "drop" in row:
+            cells += [f"{row['drop']:.2f}", _interval(row["drop_interval"]), str(row["changed"])]
+        table.add_row(*cells)
+    print_table(table)
+    if report["skipped"]:
+        print(f"{len(report['skipped'])} files were skipped: {', '.join(list(report['skipped'])[:5])}")
+
+
+def _interval(ends: list[float]) -> str:
+    return f"{ends[0]:.2f} to {ends[1]:.2f}"
+
+
+def failure(report: dict, most: float | None) -> CheckFailed | None:
+    """The check that ``--max-drop`` asks for, on the last runtime that ran."""
+    measured = {name: row for name, row in report["rows"].items() if "drop" in row}
+    name, row = list(measured.items())[-1]
+    if most is None or row["drop"] <= most:
+        return None
+    return CheckFailed(
+        f"{name} loses too much accuracy",
+        model=report["model"],
+        stage="accuracy",
+        found=f"{row['drop']:.2f} points of top-1 on {report['images']} images ({_interval(row['drop_interval'])})",
+        expected=f"at most {most:g}",
+        next=f"make engine MODEL={report['model']} PRECISION=fp16, or CALIB=<more images>",
+    )

@@ -1,0 +1,43 @@
+import numpy as np
+from graphs import f32, graph
+
+from exporter import placement
+
+TEXT = """(float[B, 7, 8] x) => (float[B, 64] y) {
+    q = MatMul(x, w)  k = MatMul(x, v)  t = Transpose <perm = [0, 2, 1]> (k)
+    s = MatMul(q, t)  p = Softmax <axis = -1> (s)  o = MatMul(p, x)
+    m = ReduceMean <keepdims = 0> (o, axes)  y = MatMul(m, head) }"""
+
+
+def made():
+    return graph(TEXT, w=f32(8, 64), v=f32(8, 64), head=f32(8, 64), axes=np.array([1]))
+
+
+def test_products_with_weights_and_those_of_attention_are_found():
+    found = placement.find(made())
+    assert [(p.node, p.activation, p.weight, p.output) for p in found.products] == [
+        ("blocks.0/MatMul_0", "x", "w", "q"),
+        ("blocks.0/MatMul_1", "x", "v", "k"),
+    ]
+    assert found.operands == (
+        ("blocks.0/MatMul_3", 0, "q"),
+        ("blocks.0/MatMul_3", 1, "t"),
+        ("blocks.0/MatMul_5", 0, "p"),
+        ("blocks.0/MatMul_5", 1, "x"),
+    )
+    assert found.left == {"blocks.0/MatMul_7": "one row an image is no work"}
+
+
+def test_what_has_no_range_stays():
+    found = placement.find(made()).ranged({"x", "q", "t", "k"})
+    assert [p.output for p in found.products] == ["q", "k"]
+    assert [name for _, _, name in found.operands] == ["q", "t", "x"]
+    assert "all zero" in found.left["blocks.0/MatMul_5"]
+
+
+def test_planes_and_weights_on_the_left_are_told_apart():
+    text = "(float[B, 8, 8] x) => (float[2, N, 64] y) { l = MatMul(a, x) r = Reshape(l, k) y = MatMul(r, w) }"
+    model = graph(text, a=f32(64, 8), k=np.array([1, -1, 8]), w=f32(2, 8, 64))
+    found = placement.find(model)
+    assert [p.planes for p in found.products] == [True]
+    assert found.left == {"blocks.0/MatMul_0": "its weight is on the left"}
