@@ -19,7 +19,7 @@ REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(CALIB_IMAGES),--calib-images "$$CALIB_IMAGES") $(if $(OBSERVER),--observer "$$OBSERVER") \
 	$(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(REQUIRE_GAIN),--require-gain) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
-.PHONY: help engine parity kernels tune explain blame accuracy train list test lint bench-pipeline bench-kernels bench-runtime clean model
+.PHONY: help engine parity kernels tune explain blame accuracy train list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime clean model
 
 help:  ## this text
 	@echo 'Vision transformers from PyTorch to TensorRT engines.'
@@ -102,6 +102,9 @@ bench-pipeline: $(READY)  ## time and memory of a cold build, a second precision
 bench-runtime: $(READY)  ## time in ONNX Runtime on the CPU: plain export, onnxsim, onnxslim, rewritten, in turns
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@$(RUN) benchmarks/runtime.py $(if $(MODEL),"$$MODEL")
+
+bench-accuracy: $(READY)  ## accuracy of the trained models by precision, beside onnxruntime's static quantisation
+	@$(RUN) benchmarks/accuracy.py $(if $(MODEL),"$$MODEL")
 
 bench-kernels: $(READY)  ## kernels and bytes as exported and rewritten, side by side in one run
 	@$(RUN) benchmarks/kernels.py $(if $(MODEL),"$$MODEL")

@@ -1,0 +1,23 @@
+import numpy as np
+import pytest
+import torch
+
+from exporter import registry, weights
+from exporter.types import ModuleSpec
+from recipes import digits
+from recipes.trained import hard
+
+
+@pytest.mark.parametrize("name", [r.name for r in digits.RECIPES])
+def test_outliers_are_there_and_the_function_stays(name):
+    recipe = registry.recipe(name)
+    spec = ModuleSpec(recipe.preprocessing.size, recipe.classes)
+    plain, hardened = (weights.module(recipe, weights.locate(recipe, "auto"), spec) for _ in range(2))
+    hard.harden(hardened)
+    norms = [m for m in hardened.modules() if isinstance(m, torch.nn.LayerNorm)]
+    wild = [m for m in norms if m.weight.abs().max() > 20 * m.weight.abs().median()]
+    assert len(wild) >= 4
+    rows = torch.from_numpy(np.stack([row for row, _ in zip(digits.calibration(recipe), range(16), strict=False)]))
+    with torch.no_grad():
+        expected, found = plain(rows), hardened(rows)
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
