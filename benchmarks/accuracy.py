@@ -2,8 +2,8 @@
 
 ``python benchmarks/accuracy.py [model ...]`` prints, for each model as it was trained and with outlier channels
 (``recipes/trained/hard.py``), held-out accuracy, and what the compiler makes of each graph for sm80 at batch 32 (sm89
-for FP8). onnxruntime's graphs are QDQ, symmetric, per-channel weights, on the exported graph as a user would give it; its
-int32 biases, which TensorRT refuses, are left out.
+for FP8). onnxruntime's graphs are QDQ, symmetric, per-channel weights, on the exported graph as a user would give it;
+its int32 biases, which TensorRT refuses, are left out.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def _recipe(name: str, make, paper: str, published: tuple[float, float], attenti
 
 
 RECIPES = (
-    _recipe("vit_digits", _vit, "Dosovitskiy et al. 2021, arXiv:2010.11929", (0.45, 0.03), 4),
-    _recipe("swin_digits", _swin, "Liu et al. 2021, arXiv:2103.14030", (0.45, 0.06), 4),
+    _recipe("vit_digits", _vit, "Dosovitskiy et al. 2021, arXiv:2010.11929", (0.46, 0.03), 4),
+    _recipe("swin_digits", _swin, "Liu et al. 2021, arXiv:2103.14030", (0.45, 0.05), 4),
     _recipe("mixer_digits", _mixer, "Tolstikhin et al. 2021, arXiv:2105.01601", (0.33, 0.02)),
 )

@@ -60,7 +60,7 @@ def test_an_unchanged_repeat_imports_nothing_heavy(out):
     words = ["engine", "vit_ti", "--target", "sm80", "--out", str(out), "--batch", "1:2:4", "--weights", "random"]
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "heavy []" in done.stderr
-    assert done.stderr.count("reused") == 10  # nine stages and the bundle
+    assert done.stderr.count("reused") == 12  # eleven stages and the bundle
 
 
 def test_json_is_the_manifest_and_progress_stays_off_standard_output(out):

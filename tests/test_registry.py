@@ -20,7 +20,7 @@ def test_an_unknown_precision_lists_the_known_ones():
 
 
 def test_precisions_are_found_by_file_and_case_does_not_matter():
-    assert set(registry.precisions()) == {"fp32", "tf32", "fp16", "bf16"}
+    assert set(registry.precisions()) == {"fp32", "tf32", "fp16", "bf16", "int8", "int8-bf16", "fp8"}
     assert registry.precision("FP16") is registry.precision("fp16")
 
 

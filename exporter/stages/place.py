@@ -1,8 +1,8 @@
 """Which products an 8-bit engine computes in 8 bits: candidates through the compiler, against its 16-bit base.
 
 A product of 8 bits can cost more than it saves: TensorRT-RTX 1.7 does not fuse INT8 attention with a bias between BF16
-tensors, and that of DETR in part. So each candidate is typed, compiled with the profile's optimum as its batch, and scored by
-what the compiler emitted (:mod:`exporter.score`); the base is in the table, too, and says what 8 bits gain.
+tensors, and that of DETR in part. So each candidate is typed, compiled with the profile's optimum as its batch, and
+scored by what the compiler emitted (:mod:`exporter.score`); the base is in the table, too, and says what 8 bits gain.
 """
 
 from __future__ import annotations
