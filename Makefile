@@ -17,7 +17,7 @@ REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(OUT),--out "$$OUT") $(if $(BACKEND),--backend "$$BACKEND") $(if $(WITHOUT),--without "$$WITHOUT") \
 	$(if $(FORM),--form "$$FORM") $(if $(CALIB),--calib "$$CALIB") \
 	$(if $(CALIB_IMAGES),--calib-images "$$CALIB_IMAGES") $(if $(OBSERVER),--observer "$$OBSERVER") \
-	$(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(REQUIRE_GAIN),--require-gain) $(if $(QUIET),--quiet) $(if $(JSON),--json)
+	$(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(REQUIRE_GAIN),--require-gain) $(if $(MAX_DROP),--max-drop "$$MAX_DROP") $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
 .PHONY: help engine parity kernels tune explain blame accuracy train list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime clean model
 
@@ -44,7 +44,7 @@ help:  ## this text
 	@echo '  CALIB_IMAGES=512  how many of them       512'
 	@echo '  OBSERVER=entropy  minmax percentile entropy mse                       mse'
 	@echo '  DATA=folder       labelled images for accuracy, a folder a class      the recipe'"'"'s own'
-	@echo '  MAX_DROP=0.5      points of top-1 that accuracy may fall by           any'
+	@echo '  MAX_DROP=0.5      points of top-1 that int8 and fp8 may lose          any'
 	@echo '  ONNX=model.onnx   a graph for blame to judge                          the model'"'"'s own'
 	@echo '  REQUIRE_GAIN=1    fail where int8 or fp8 is no faster than the 16-bit engine'
 	@echo '  ALLOW_UNFUSED=1   pass where the compiler fused less than the recipe promises'
@@ -82,7 +82,7 @@ blame: model $(READY)  ## which block a graph computes differently, and why; ONN
 	@$(RUN) -m exporter blame $(REQUEST) $(if $(ONNX),--onnx "$$ONNX")
 
 accuracy: model $(READY)  ## how often torch, the rewritten and the typed graph name the right class, on DATA
-	@$(RUN) -m exporter accuracy $(REQUEST) $(if $(DATA),--data "$$DATA") $(if $(MAX_DROP),--max-drop "$$MAX_DROP")
+	@$(RUN) -m exporter accuracy $(REQUEST) $(if $(DATA),--data "$$DATA")
 
 train: model $(READY)  ## train a small model on handwritten digits: vit_digits, swin_digits, mixer_digits
 	@$(RUN) -m recipes.trained.train "$$MODEL"

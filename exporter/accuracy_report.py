@@ -34,7 +34,7 @@ def _interval(ends: list[float]) -> str:
 
 
 def failure(report: dict, most: float | None) -> CheckFailed | None:
-    """The check that ``--max-drop`` asks for, on the last runtime that ran."""
+    """The check that ``--fail-above`` asks for, on the last runtime that ran."""
     measured = {name: row for name, row in report["rows"].items() if "drop" in row}
     name, row = list(measured.items())[-1]
     if most is None or row["drop"] <= most:

@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--data", type=Path, help="a folder with one folder a class (default: the recipe's held-out images)"
     )
-    verb.add_argument("--max-drop", type=float, help="fail where the typed graph loses more points of top-1 than this")
+    verb.add_argument("--fail-above", type=float, help="fail where the typed graph loses more points of top-1")
     verb.set_defaults(run=accuracy)
     verb = verbs.add_parser("list", help="the models", description="The models, by family.")
     verb.add_argument("--json", action="store_true", help="print JSON")
@@ -87,6 +87,7 @@ def _add_request(verb: argparse.ArgumentParser) -> None:
     add("--calib", help="images to calibrate int8 and fp8 on: a folder, .npy or .npz (default: the recipe's, --images)")
     add("--calib-images", default="512", help="how many of them, a seeded subset (default: 512)")
     add("--observer", default="mse", help="how clipping ranges are chosen: minmax, percentile, entropy, mse (default)")
+    add("--max-drop", help="points of top-1 that int8 or fp8 may lose; blocks stay in 16 bits until it does")
     add("--require-gain", action="store_true", help="fail where int8 or fp8 is no faster than the 16-bit engine")
     add("--allow-unfused", action="store_true", help="let a build pass that the compiler fused less than promised")
     add("--quiet", action="store_true", help="no progress, only the verdict")
@@ -112,6 +113,7 @@ def _request(arguments):
         "calib",
         "calib_images",
         "observer",
+        "max_drop",
         "require_gain",
         "command",
     )
@@ -161,7 +163,7 @@ def accuracy(arguments) -> int:
 
     report = accuracy.accuracy(_request(arguments), Progress(arguments.quiet), arguments.data)
     _show(arguments, report, lambda: accuracy_report.show(report))
-    if error := accuracy_report.failure(report, arguments.max_drop):
+    if error := accuracy_report.failure(report, arguments.fail_above):
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

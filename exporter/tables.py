@@ -43,12 +43,15 @@ def verdict(manifest: dict, folder: Path) -> None:
 
 def _gain(facts: dict) -> str:
     """What eight bits gain over sixteen, by the kernels of both engines."""
-    base, best = facts["rows"][facts["base"]], facts["rows"][facts["winner"]]
+    from exporter.stages.place import best_row
+
+    base, best = facts["rows"][facts["base"]], best_row(facts)
+    left = f"; {len(facts['left'])} blocks left in 16 bits for MAX_DROP={facts['max_drop']:g}" if facts["left"] else ""
     verdict = "" if facts["gain"] > 1.0 else f"NOT FASTER: PRECISION={facts['base']} is better here; "
     return (
         f"{verdict}{facts['gain']:.2f}x {facts['base']} at batch {facts['batch']} by the compiler's kernels: "
         f"{base['total_us']:.0f} -> {best['total_us']:.0f} us, {base['bytes_moved'] / 1e6:.0f} -> "
-        f"{best['bytes_moved'] / 1e6:.0f} MB, {base['kernels']} -> {best['kernels']} kernels ({facts['winner']})"
+        f"{best['bytes_moved'] / 1e6:.0f} MB, {base['kernels']} -> {best['kernels']} kernels ({facts['winner']}{left})"
     )
 
 

@@ -232,6 +232,8 @@ class Request:
     calib: Path | None = None
     """Images to calibrate an 8-bit precision on; None takes the recipe's own, else those of parity."""
     calib_images: int = 512
+    max_drop: float | None = None
+    """Points of top-1 agreement with FP32 that an 8-bit engine may lose; blocks stay in 16 bits until it does."""
     require_gain: bool = False
     """Whether an 8-bit engine that is no faster than the 16-bit one fails."""
     observer: str = "mse"

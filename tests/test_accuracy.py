@@ -67,7 +67,7 @@ def test_a_folder_of_images_through_the_command_line(out, tmp_path, capsys):
 
 def test_a_drop_that_is_too_large_fails(out, capsys):
     words = ["accuracy", "vit_digits", "--precision", "int8", "--target", "sm80", "--out", str(out), "--quiet"]
-    assert cli.main([*words, "--max-drop", "-100"]) == 1
+    assert cli.main([*words, "--fail-above", "-100"]) == 1
     assert "loses too much accuracy" in capsys.readouterr().err
 
 

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from models import SWIN, VIT
 
-from exporter import checks, pipeline, registry
+from exporter import budget, checks, pipeline, registry
 from exporter.progress import Progress
 from exporter.stages import calibrate, form, place, rewrite, trace, weights
 from exporter.types import Request
@@ -117,3 +117,26 @@ def test_the_fusion_contract_of_an_8_bit_engine_is_that_of_its_base(out):
     promised = replace(VIT, fused_attention={"fp16": 3})
     (failure,) = build(out, promised).failures
     assert "did not fuse" in str(failure) and checks.__doc__
+
+
+def test_a_budget_leaves_blocks_in_16_bits(out, monkeypatch):
+    """As if eight bits anywhere but in block 1 changed answers."""
+    seen = []
+
+    def drop(self, typed):
+        eight = {name for n in typed.graph.node if n.op_type == "DequantizeLinear" for name in n.output}
+        names = [n.name for n in typed.graph.node if n.op_type == "MatMul" and n.input[1] in eight]
+        seen.append(any("blocks.0" in name or "patch_embed" in name for name in names))
+        return 25.0 * seen[-1]
+
+    monkeypatch.setattr(budget.Answers, "drop", drop)
+    monkeypatch.setattr(budget.Answers, "error", drop)
+    made = build(out, max_drop=1.0)
+    facts = made.manifest["against_base"]
+    assert seen[0] and not seen[-1] and facts["search"][-1]["drop"] == 0.0
+    assert set(facts["left"]) == {"blocks.0", "patch_embed"}
+    assert len(facts["search"]) == len(facts["left"]) + 1
+    assert not any("blocks.0" in node for node in made.manifest["quantized"])
+    assert facts["rows"][place.WITHIN]["kernels"] > 0 and made.failures == ()
+    why = {node: why for node, why in made.manifest["left_in_16_bit"].items() if "mlp" in node}
+    assert why and all("loses more" in text for text in why.values())

@@ -122,6 +122,8 @@ def test_paths_that_cannot_be_are_left_to_those_who_open_them(tmp_path):
         ({"calib_images": "0"}, "CALIB_IMAGES"),
         ({"calib_images": "many"}, "CALIB_IMAGES"),
         ({"observer": "entropie"}, "entropie"),
+        ({"max_drop": "-1"}, "MAX_DROP"),
+        ({"max_drop": "half"}, "MAX_DROP"),
         ({"target": "sm80", "precision": "fp8"}, "FP8 tensor cores begin with sm89"),
         ({"io": "bf16"}, "cannot be bf16"),
     ],

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from exporter.backends import tensorrt
 from exporter.build import Build
+from exporter.errors import UsageError
 from exporter.stages import calibrate, form, typed
 from exporter.store import Entry, write_json
 from exporter.types import Batch, Request
@@ -20,6 +21,9 @@ from exporter.types import Batch, Request
 NAME = "place"
 NEEDS = ("form", "calibrate")
 CODE = (
+    "exporter.budget",
+    "exporter.numerics",
+    "exporter.metrics",
     "exporter.score",
     "exporter.roofline",
     "exporter.kernels",
@@ -32,6 +36,7 @@ FILE = "placement.json"
 EVERYTHING, PRODUCTS = "products and attention", "products"
 CANDIDATES = {EVERYTHING: True, PRODUCTS: False}
 """Whether attention's own products are quantised, by name."""
+WITHIN = "within MAX_DROP"
 
 wanted = calibrate.wanted
 
@@ -44,6 +49,7 @@ def parts(build: Build) -> dict:
         "target": request.targets[0],
         "batch": request.batch.opt,
         "precision": request.precision.name,
+        "max_drop": request.max_drop,
     }
 
 
@@ -55,18 +61,35 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     base = replace(fixed, precision=registry.precision(request.precision.base))
     model = build.model("form", form.FILE)
     build.note(f"{base.precision.name}, to compare with")
-    rows = {base.precision.name: _score(typed.finish(model, base), base)}
+    rows, kernels = {}, {}
+    rows[base.precision.name], kernels[base.precision.name] = _score(typed.finish(model, base), base)
     channels, amax = calibrate.found(build)
     balanced, reports = calibrate.balance(model, build, channels)
     at = placement.find(balanced)
     for name in _candidates(at):
         build.note(f"{request.precision.name}: {name}")
         made = typed.finish(balanced, fixed, amax=amax, at=chosen(at, name))
-        rows[name] = _score(made, fixed)
+        rows[name], kernels[name] = _score(made, fixed)
     scored = {name: rows[name] for name in _candidates(at) if "refused" not in rows[name]}
+    if not scored:
+        raise UsageError(
+            f"the compiler takes no {request.precision.name} form of this graph",
+            model=request.recipe.name,
+            found="; ".join(row["refused"] for row in rows.values() if "refused" in row),
+            expected="products of 8 bits that it compiles",
+            next=f"make engine MODEL={request.recipe.name} PRECISION={base.precision.name}",
+        )
     winner = min(scored, key=lambda name: (rows[name]["due"] - rows[name]["fused"], rows[name]["total_us"]))
-    gain = round(rows[base.precision.name]["total_us"] / rows[winner]["total_us"], 3)
+    left, table = [], []
+    if request.max_drop is not None:
+        left, table = _within(build, balanced, chosen(at, winner), kernels[base.precision.name], kernels[winner])
+    if left:
+        build.note(f"{request.precision.name} without {len(left)} blocks")
+        kept = chosen(at, winner, left)
+        rows[WITHIN], _ = _score(typed.finish(balanced, fixed, amax=amax, at=kept), fixed)
+    gain = round(rows[base.precision.name]["total_us"] / rows[WITHIN if left else winner]["total_us"], 3)
     facts = {"base": base.precision.name, "winner": winner, "gain": gain, "batch": fixed.batch.opt, "rows": rows}
+    facts |= {"left": left, "max_drop": request.max_drop, "search": table}
     write_json(folder / FILE, facts)
     return facts, {"balanced": (balanced, reports)}
 
@@ -75,15 +98,31 @@ def _candidates(at) -> list[str]:
     return list(CANDIDATES) if at.operands else [PRODUCTS]
 
 
-def chosen(at, name: str):
-    """The part of a placement that a candidate quantises."""
-    return at if CANDIDATES[name] else replace(at, operands=())
+def chosen(at, name: str, left=()):
+    """The part of a placement that a candidate quantises, without the blocks that stay in 16 bits."""
+    return (at if CANDIDATES[name] else replace(at, operands=())).without(frozenset(left))
 
 
-def _score(made: typed.Made, request: Request) -> dict:
-    """A candidate's score, or why the compiler refuses it."""
+def _within(build: Build, balanced, at, base: list, quantised: list) -> tuple[list[str], list[dict]]:
+    """(the blocks that stay in 16 bits for the drop to be within the budget, the table of the search)."""
+    from exporter import budget, roofline
+
+    request, amax = build.request, calibrate.found(build)[1]
+    free = replace(request, batch=Batch(1, 8, 32), io="fp32")
+    savings = budget.saved(base, quantised, roofline.CHIPS[request.targets[0]])
+    rows = calibrate.source(build).rows(lambda name, why: None)
+    answers = budget.Answers(build.model("form", form.FILE), rows, request.recipe.task)
+
+    def made(placed):
+        return typed.finish(balanced, free, amax=amax, at=placed).model
+
+    _, table = budget.search(at, made, answers, savings, request.max_drop, build.note)
+    return table[-1]["left"], table
+
+
+def _score(made: typed.Made, request: Request) -> tuple[dict, list]:
+    """(a candidate's score, its kernels), or why the compiler refuses it and none."""
     from exporter import emitted, onnxio, score
-    from exporter.errors import UsageError
 
     names = emitted.softmaxes(made.model)
     with tempfile.TemporaryDirectory() as scratch:
@@ -92,9 +131,9 @@ def _score(made: typed.Made, request: Request) -> dict:
         try:
             found = emitted.emit(made.model, path, request, Path(scratch))
         except UsageError as error:
-            return {"refused": str(error.found)}
+            return {"refused": str(error.found)}, []
     judged = (found.engine, found.sized, names, request.targets[0], request.precision.tf32, found.synchronisations)
-    return score.of(*judged).as_dict()
+    return score.of(*judged).as_dict(), found.sized
 
 
 def balanced(build: Build):
@@ -106,11 +145,17 @@ def balanced(build: Build):
     return memory.pop("balanced")
 
 
+def best_row(meta: dict) -> dict:
+    """The score of what is built."""
+    return meta["rows"][WITHIN if meta["left"] else meta["winner"]]
+
+
 def summary(entry: Entry) -> str:
     meta = entry.meta
-    base, best = meta["rows"][meta["base"]], meta["rows"][meta["winner"]]
+    base, best = meta["rows"][meta["base"]], best_row(meta)
+    left = f" but {len(meta['left'])} blocks" if meta["left"] else ""
     return (
-        f"{meta['winner']}: {meta['gain']:.2f}x {meta['base']} at batch {meta['batch']} by the compiler's kernels "
+        f"{meta['winner']}{left}: {meta['gain']:.2f}x {meta['base']} at batch {meta['batch']} by the kernels "
         f"({base['total_us']:.0f} -> {best['total_us']:.0f} us, {base['kernels']} -> {best['kernels']} kernels, "
         f"{base['bytes_moved'] / 1e6:.0f} -> {best['bytes_moved'] / 1e6:.0f} MB)"
     )

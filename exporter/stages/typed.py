@@ -111,7 +111,8 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     reports = []
     if calibrate.wanted(build.request):
         model, reports = place.balanced(build)
-        at = place.chosen(placement.find(model), build.entries["place"].meta["winner"])
+        meta = build.entries["place"].meta
+        at = place.chosen(placement.find(model), meta["winner"], meta["left"])
         made = finish(model, build.request, build.note, pixels, calibrate.found(build)[1], at)
     else:
         made = finish(build.model("form", form.FILE), build.request, build.note, pixels)
