@@ -84,7 +84,7 @@ blame: model $(READY)  ## which block a graph computes differently, and why; ONN
 accuracy: model $(READY)  ## how often torch, the rewritten and the typed graph name the right class, on DATA
 	@$(RUN) -m exporter accuracy $(REQUEST) $(if $(DATA),--data "$$DATA")
 
-train: model $(READY)  ## train a small model on handwritten digits: vit_digits, swin_digits, mixer_digits
+train: model $(READY)  ## train a small model on handwritten digits: vit_digits, mixer_digits
 	@$(RUN) -m recipes.trained.train "$$MODEL"
 
 list: $(READY)  ## the models: family, parameters, GFLOPs, input, precisions

@@ -27,13 +27,6 @@ def _vit(spec: ModuleSpec):
     )
 
 
-def _swin(spec: ModuleSpec):
-    from timm.models.swin_transformer import SwinTransformer
-
-    sizes = {"embed_dim": 64, "depths": (2, 2), "num_heads": (2, 4), "mlp_ratio": 3.0}
-    return SwinTransformer(img_size=spec.image, patch_size=2, window_size=4, num_classes=spec.classes, **sizes)
-
-
 def _mixer(spec: ModuleSpec):
     from timm.models.mlp_mixer import MlpMixer
 
@@ -102,6 +95,5 @@ def _recipe(name: str, make, paper: str, published: tuple[float, float], attenti
 
 RECIPES = (
     _recipe("vit_digits", _vit, "Dosovitskiy et al. 2021, arXiv:2010.11929", (0.46, 0.03), 4),
-    _recipe("swin_digits", _swin, "Liu et al. 2021, arXiv:2103.14030", (0.45, 0.05), 4),
     _recipe("mixer_digits", _mixer, "Tolstikhin et al. 2021, arXiv:2105.01601", (0.33, 0.02)),
 )

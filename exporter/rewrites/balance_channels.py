@@ -77,7 +77,7 @@ def _migration(seen: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
     widest = np.maximum(np.abs(rows).max(1), LEAST * np.abs(rows).max())
     choices = [seen**s / widest ** (1 - s) for s in STRENGTHS]
     best = min(choices, key=lambda m: _error(seen / m, rows * m[:, None]))
-    if _error(best * 0 + seen, rows) <= _error(seen / best, rows * best[:, None]):
+    if _error(seen, rows) <= _error(seen / best, rows * best[:, None]):
         return None
     return (best / np.exp(np.log(best).mean())).astype(np.float32)
 

@@ -23,7 +23,7 @@ from exporter.store import write_atomically, write_json
 from exporter.types import ModuleSpec, Recipe
 from recipes import digits
 
-EPOCHS = 80
+EPOCHS = {"vit_digits": 80, "mixer_digits": 80}
 BATCH = 64
 RATE = 2e-3
 WEIGHT_DECAY = 0.05
@@ -45,7 +45,7 @@ def moved(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return torch.nn.functional.grid_sample(batch, grid, padding_mode="border", align_corners=False)
 
 
-def train(recipe: Recipe, epochs: int = EPOCHS, seed: int = digits.SEED, said=lambda epoch, loss: None):
+def train(recipe: Recipe, epochs: int, seed: int = digits.SEED, said=lambda epoch, loss: None):
     """The trained module in eval mode."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -89,16 +89,17 @@ def accuracy(module, recipe: Recipe) -> float:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m recipes.trained.train", description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=[r.name for r in digits.RECIPES])
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--epochs", type=int, help="default: as many as the shipped weights were trained for")
     parser.add_argument("--out", type=Path, default=digits.TRAINED)
     arguments = parser.parse_args(argv)
     recipe = registry.recipe(arguments.model)
+    epochs = arguments.epochs or EPOCHS[recipe.name]
     started = time.perf_counter()
     with Progress() as progress:
-        task = progress.add_task(recipe.name, total=arguments.epochs)
+        task = progress.add_task(recipe.name, total=epochs)
         module = train(
             recipe,
-            arguments.epochs,
+            epochs,
             said=lambda epoch, loss: progress.update(task, completed=epoch, description=f"{recipe.name} {loss:.3f}"),
         )
     found = accuracy(module, recipe)
@@ -109,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
         "accuracy": found,
         "held_out": digits.HELD_OUT,
         "seed": digits.SEED,
-        "epochs": arguments.epochs,
+        "epochs": epochs,
         "seconds": round(time.perf_counter() - started),
         "versions": {p: importlib.metadata.version(p) for p in ("torch", "timm", "scikit-learn", "numpy")},
     }

@@ -31,7 +31,13 @@ def test_the_shipped_weights_know_the_held_out_digits(name):
     assert found >= 0.97 and found == pytest.approx(facts["accuracy"], abs=1 / digits.HELD_OUT)
 
 
-def test_training_learns_and_is_seeded(tmp_path, capsys):
+def test_every_recipe_has_its_number_of_epochs():
+    for name in NAMES:
+        facts = json.loads(registry.recipe(name).shipped.with_suffix(".json").read_text())
+        assert facts["epochs"] == train.EPOCHS[name]
+
+
+def test_training_learns_and_is_seeded():
     losses = []
     recipe = registry.recipe("mixer_digits")
     first = train.train(recipe, 2, said=lambda epoch, loss: losses.append(loss))
