@@ -21,13 +21,14 @@ from exporter.examined import Examined
 from exporter.located import Located, Unit, locate
 from exporter.naming import block_of, path_of
 from exporter.progress import Progress
-from exporter.stages import calibrate, form, place, rewrite, trace, typed, weights
+from exporter.stages import form, rewrite, trace, typed, weights
 from exporter.types import Recipe, Request, Tolerance
 from exporter.units import Units, owner
 
-STAGES = (weights, trace, rewrite, form, calibrate, place, typed)
+FORMED = (weights, trace, rewrite, form)
+STAGES = (*FORMED, typed)
 
-LIMITS = {"float32": 1e-5, "tf32": 4e-3, "float16": 4e-3, "bfloat16": 3e-2, "int8": 0.2, "float8_e4m3fn": 0.3}
+LIMITS = {"float32": 1e-5, "tf32": 4e-3, "float16": 4e-3, "bfloat16": 3e-2}
 """What a unit may add to the error, by what it computes in: about eight roundings of the narrow types, and ten times
 what two correct FP32 implementations of DETR's and Mixer's units differ by."""
 
@@ -56,11 +57,18 @@ class Rung:
 
 def blame(request: Request, progress: Progress, onnx_file: Path | None = None) -> dict[str, Any]:
     """The report: ``rungs`` with outputs' errors and every unit's, and ``guilty``, the first unit at fault, or None."""
-    build = pipeline.prepare(request, progress, STAGES)
+    quantized = request.precision.quantized
+    build = pipeline.prepare(request, progress, FORMED if quantized else STAGES)
     recipe, pixels = request.recipe, build.samples.pixels
     remarks: list[str] = []
     if onnx_file is None:
         rungs = _own(build)
+        if quantized:
+            remarks.append(
+                f"units of 8 bits round too much to be told apart: of {request.precision.name} only what is before the "
+                f"quantisation is judged; PRECISION={request.precision.base} judges the typed graph, make accuracy and "
+                "MAX_DROP the 8 bits"
+            )
     else:
         model, remarks = candidate.load(onnx_file, recipe)
         rungs = foreign(model, onnx_file.name, recipe)
@@ -121,8 +129,8 @@ def _own(build) -> Iterator[Rung]:
         build.entries[stage].memory.clear()
     yield Rung("torch/rewritten", formed, "float32", exact)
     del formed
-    if precision.element_type != "float32" or precision.tf32:
-        kind = "tf32" if precision.tf32 else precision.quantized or precision.element_type
+    if not precision.quantized and (precision.element_type != "float32" or precision.tf32):
+        kind = "tf32" if precision.tf32 else precision.element_type
         tolerance = request.recipe.tolerances[precision.name]
         yield Rung("torch/typed", build.model("type", "model.onnx"), kind, tolerance, precision.tf32)
 

@@ -26,6 +26,9 @@ from exporter.store import Entry, place, publish_folder, sha256_file, sha256_tex
 SHARED = ("trace", "rewrite")
 """The stages whose files lie beside the precisions of a model."""
 
+OF_8_BITS = {"calibrate": "calibration.json", "place": "placement.json"}
+"""What an 8-bit bundle has besides: clipping ranges and where they came from; the candidates and their scores."""
+
 OF_THE_RUN = frozenset({"seconds", "reused", "peak_rss_bytes", "command"})
 """Fields of the manifest that tell of the run that made the bundle; a later run may differ in them."""
 
@@ -89,7 +92,8 @@ def publish(build: Build) -> Bundle:
 
 def _files(build: Build) -> dict[str, str]:
     """The bundle's files and the stage of each; a model over the single-file limit has its weights beside it."""
-    return {name: stage for stage in ("type", "compile") for name in build.entries[stage].files}
+    files = {name: stage for stage in ("type", "compile") for name in build.entries[stage].files}
+    return files | {name: stage for stage, name in OF_8_BITS.items() if stage in build.entries}
 
 
 def _current(folder: Path, record: dict, build: Build) -> dict | None:

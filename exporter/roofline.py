@@ -51,6 +51,13 @@ CHIPS = {
 """One chip a compute capability: the one that its figures are stated for."""
 
 
+def nearest(target: str) -> Chip:
+    """The chip of a compute capability; of the next lower one that has figures, to weigh kernels where it has none."""
+    number = int(target.removeprefix("sm"))
+    known = [int(name.removeprefix("sm")) for name in CHIPS]
+    return CHIPS[f"sm{max((n for n in known if n <= number), default=min(known))}"]
+
+
 def microseconds(kernels: Iterable[Kernel], chip: Chip, tf32: bool = False) -> float:
     """The sum of the kernels' floors on ``chip``; every kernel must have known sizes."""
     return sum(floor(k, chip, tf32) for k in kernels)

@@ -49,7 +49,7 @@ def of(
     taken to cost what the twin's kernels cost on average.
     """
     totals = kernel_lists.totals(engine, sized, softmaxes)
-    floor = roofline.microseconds(sized, roofline.CHIPS[target], tf32) * max(1.0, len(engine) / len(sized))
+    floor = roofline.microseconds(sized, roofline.nearest(target), tf32) * max(1.0, len(engine) / len(sized))
     total = totals.count * LAUNCH_US + synchronisations * SYNCHRONISE_US + floor
     attention = (totals.fused_attention, len(softmaxes))
     return Score(totals.count, synchronisations, *attention, totals.bytes_moved, round(floor, 1), round(total, 1))

@@ -231,3 +231,11 @@ def test_the_verb_walks_the_ladder_and_judges_a_file(tmp_path, capsys):
     assert cli.main([*words, "--onnx", str(tmp_path / "bad.onnx")]) == 1
     assert json.loads(capsys.readouterr().out)["guilty"]["unit"] == "blocks.7.mlp.fc2"
     assert cli.main([*words, "--onnx", str(tmp_path / "none.onnx")]) == 2
+
+
+def test_of_an_8_bit_precision_only_what_is_before_the_quantisation_is_judged(tmp_path, capsys):
+    words = ["blame", "mixer_digits", "--precision", "int8", "--target", "sm80", "--out", str(tmp_path), "--quiet"]
+    assert cli.main([*words, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["guilty"] is None and set(report["rungs"]) == {"torch/raw", "torch/rewritten", "engine"}
+    assert "MAX_DROP" in report["remarks"][0]

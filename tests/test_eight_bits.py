@@ -42,6 +42,9 @@ def test_an_int8_build_is_whole_and_passes(recipe, products, out):
     with_weights = [n for n in record["quantized"] if "attn" in n or "mlp" in n or "downsample" in n]
     assert len(with_weights) >= products
     assert kinds(made.folder).count(onnx.TensorProto.INT8) >= products
+    assert {p.name for p in made.folder.iterdir()} >= {"calibration.json", "placement.json", "ranges.json"}
+    ranges = json.loads((made.folder / "calibration.json").read_text())["tensors"]
+    assert ranges and all(0 < row["amax"] <= row["largest"] for row in ranges.values())
     facts = record["calibration"]
     assert (facts["images"], facts["method"], facts["skipped"]) == (4, "mse", 0) and len(facts["sha256"]) == 64
     error = record["parity"]["rewritten/typed"]["relative_max"]

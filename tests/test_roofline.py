@@ -27,3 +27,14 @@ def test_the_peak_is_that_of_the_type():
 
 def test_every_chip_says_where_its_figures_are_from():
     assert all(chip.source and chip.memory > 0 and chip.half >= chip.fp32 for chip in roofline.CHIPS.values())
+
+
+@pytest.mark.parametrize("target, chip", [("sm80", "sm80"), ("sm121", "sm120"), ("sm87", "sm86"), ("sm70", "sm75")])
+def test_a_target_without_figures_is_weighed_by_the_next_lower_one(target, chip):
+    assert roofline.nearest(target) is roofline.CHIPS[chip]
+
+
+def test_8_bit_products_have_the_peak_of_8_bits():
+    chip = roofline.CHIPS["sm89"]
+    assert chip.peak("Int8", False) == 242e12 and chip.peak("FP8", False) == 242e12
+    assert roofline.CHIPS["sm80"].peak("FP8", False) == roofline.CHIPS["sm80"].peak("Half", False)

@@ -1,4 +1,4 @@
-"""``formed.onnx`` and images -> ``ranges.json`` and ``channels.npz``: what an 8-bit precision is quantised by."""
+"""``formed.onnx`` and images -> ``calibration.json`` and ``channels.npz``: what an 8-bit precision is quantised by."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ CODE = (
     "calibration.images",
     *rewrite.REWRITING,
 )
-RANGES = "ranges.json"
+RANGES = "calibration.json"
 CHANNELS = "channels.npz"
 NAMED = 5
-"""Skipped files that are warned of by name; ``ranges.json`` has them all."""
+"""Skipped files that are warned of by name; ``calibration.json`` has them all."""
 
 
 def wanted(request: Request) -> bool:

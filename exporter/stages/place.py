@@ -109,7 +109,7 @@ def _within(build: Build, balanced, at, base: list, quantised: list) -> tuple[li
 
     request, amax = build.request, calibrate.found(build)[1]
     free = replace(request, batch=Batch(1, 8, 32), io="fp32")
-    savings = budget.saved(base, quantised, roofline.CHIPS[request.targets[0]])
+    savings = budget.saved(base, quantised, roofline.nearest(request.targets[0]))
     rows = calibrate.source(build).rows(lambda name, why: None)
     answers = budget.Answers(build.model("form", form.FILE), rows, request.recipe.task)
 
