@@ -45,12 +45,14 @@ def moved(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return torch.nn.functional.grid_sample(batch, grid, padding_mode="border", align_corners=False)
 
 
-def train(recipe: Recipe, epochs: int, seed: int = digits.SEED, said=lambda epoch, loss: None):
-    """The trained module in eval mode."""
+def train(
+    recipe: Recipe, epochs: int, seed: int = digits.SEED, said=lambda epoch, loss: None, count: int | None = None
+):
+    """The trained module in eval mode; ``count`` digits are trained on, all of them by default."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     module = recipe.build(ModuleSpec(recipe.preprocessing.size, recipe.classes)).train()
-    pictures, labels = digits.split()[0]
+    pictures, labels = (part[:count] for part in digits.split()[0])
     images = torch.from_numpy(np.stack([digits.pixels(p, recipe) for p in pictures]))
     targets = torch.from_numpy(labels)
     steps = epochs * math.ceil(len(images) / BATCH)
