@@ -176,3 +176,17 @@ def test_a_signal_stops_without_a_traceback_and_without_half_files(signal_name, 
     # Python itself turns an interrupt that met an import into a death by SIGINT; a shell shows 130 for both
     assert process.returncode in (130, -signal.SIGINT) and "interrupted" in err and "Traceback" not in err
     assert not list((tmp_path / ".cache" / "tmp").iterdir()) and not (tmp_path / "vit_ti").exists()
+
+
+@pytest.mark.parametrize("words", [["engine"], ["engine", "vit_ti", "--colour", "red"], ["fly"], []])
+def test_words_that_make_no_command_are_one_error_in_text_and_in_json(words):
+    text, data = exporter(*words), exporter(*words, "--json")
+    assert text.returncode == data.returncode == 2
+    assert text.stderr.startswith("error: ") and "--help" in text.stderr and "Traceback" not in text.stderr
+    assert json.loads(data.stdout)["error"]["next"].endswith("--help")
+
+
+def test_every_verb_is_a_file_with_a_line_of_help():
+    text = exporter("--help").stdout
+    for file in (ROOT / "exporter" / "verbs").glob("[a-z]*.py"):
+        assert file.stem.replace("_", "-") in text
