@@ -1,0 +1,102 @@
+"""What may be said of a bundle: passed only for what was executed, and for everything else why not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from exporter.reporting.published import Published, Unread
+
+PASSED, FAILED, NOT_RUN, UNREAD = "passed", "failed", "not run", "not read"
+ENGINE = "typed/engine"
+"""The comparison that runs the engine itself."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One fact: ``status`` of ``what``, and ``why``."""
+
+    status: str
+    what: str
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.status}" + (f": {self.why}" if self.why else "")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``status`` is ``failed`` if any part is, ``passed`` if any part was executed and passed; ``line`` says which."""
+
+    name: str
+    status: str
+    parts: tuple[Part, ...]
+
+    @property
+    def label(self) -> str:
+        """The verdict in a few words: never a bare ``passed`` where the engine was not run."""
+        engine = next((p.status for p in self.parts if p.what == "engine"), NOT_RUN)
+        if self.status == PASSED and engine != PASSED:
+            return "graph passed, engine not run"
+        return self.status
+
+    @property
+    def line(self) -> str:
+        """All parts in one line, what failed first."""
+        return "; ".join(map(str, self.parts))
+
+
+def of(bundle: Published | Unread) -> Verdict:
+    """The verdict on one bundle."""
+    if isinstance(bundle, Unread):
+        return Verdict(bundle.name, UNREAD, (Part(UNREAD, "bundle", bundle.why),))
+    manifest = bundle.manifest
+    rungs = manifest["parity"]
+    parts = [Part(FAILED, name, rung["why"]) for name, rung in rungs.items() if rung["status"] == FAILED]
+    named = {f"{part.what} disagree" for part in parts}
+    parts += [Part(FAILED, "check", _reason(f)) for f in manifest["failures"] if f["what"] not in named]
+    if not parts and (manifest["status"] == FAILED or bundle.failed):
+        parts.append(Part(FAILED, "build", "the bundle does not say why"))
+    ran = [name for name, rung in rungs.items() if rung["status"] == PASSED and name != ENGINE]
+    parts += [Part(PASSED, "graph", ", ".join(ran))] if ran else []
+    parts += [_engine(rungs)]
+    others = {n: r["why"] for n, r in rungs.items() if r["status"] not in (PASSED, FAILED) and n != ENGINE}
+    parts += [Part(NOT_RUN, name, why) for name, why in others.items()]
+    statuses = {part.status for part in parts}
+    status = next((s for s in (FAILED, PASSED) if s in statuses), NOT_RUN)
+    return Verdict(bundle.name, status, tuple(dict.fromkeys(p for p in parts if p is not None)))
+
+
+def _engine(rungs: dict) -> Part | None:
+    """What is known of the engine itself; None where it failed, which was said already."""
+    rung = rungs.get(ENGINE)
+    if rung is None:
+        return Part(NOT_RUN, "engine", "no comparison with the engine was made")
+    if rung["status"] == FAILED:
+        return None
+    if rung["status"] == PASSED:
+        return Part(PASSED, "engine", ENGINE)
+    return Part(NOT_RUN, "engine", rung["why"] or "no reason was recorded")
+
+
+def _reason(failure: dict) -> str:
+    return failure["what"] + (f" ({failure['found']})" if failure.get("found") else "")
+
+
+def randomness(bundles: list[Published]) -> dict[str, str]:
+    """Bundles whose weights are random, by name, and why they are."""
+    found = {b.name: b.manifest["weights"] for b in bundles}
+    return {name: w.get("why", "") for name, w in found.items() if w["kind"] == "random"}
+
+
+def cautions(bundle: Published) -> list[str]:
+    """What a reader of the verdict must know besides: allowances, what was left out, files that cannot be read."""
+    manifest = bundle.manifest
+    said = list(bundle.problems)
+    if manifest.get("unfused_allowed"):
+        said.append(f"{len(manifest['unfused_attention'])} attentions are not fused; the request allowed that")
+    if manifest["without"]:
+        said.append(f"built without the rewrites {', '.join(manifest['without'])}")
+    if manifest["near_the_limit"]:
+        count = len(manifest["near_the_limit"])
+        said.append(f"{count} tensors come near the limit of the type; they are listed below")
+    return said
