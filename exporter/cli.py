@@ -56,6 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_request(verb)
     verb.add_argument("--onnx", type=Path, help="an ONNX file to judge (default: the model's own ladder)")
     verb.set_defaults(run=blame)
+    text = "one HTML file of what was built of a model: verdicts, differences, kernels, how it was made"
+    verb = verbs.add_parser("report", help=text, description=text)
+    _add_report(verb)
+    verb.set_defaults(run=report)
     verb = verbs.add_parser("list", help="the models", description="The models, by family.")
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(run=list_models)
@@ -78,6 +82,18 @@ def _add_request(verb: argparse.ArgumentParser) -> None:
     add("--form", help="the form of attention (default: the tuned one)")
     add("--allow-unfused", action="store_true", help="let a build pass that the compiler fused less than promised")
     add("--quiet", action="store_true", help="no progress, only the verdict")
+    add("--json", action="store_true", help="print the result as JSON on standard output")
+
+
+def _add_report(verb: argparse.ArgumentParser) -> None:
+    add = verb.add_argument
+    add("model", help="a recipe's name (see: list)")
+    add("--precision", default="all", help="precisions, comma-separated (default: all that were built)")
+    add("--out", default="build", help="where bundles and the cache are (default: build)")
+    add("--depth", action="store_true", help="measure the error block by block first, where nobody did")
+    add("--weights", help="where the weights of the builds are now (default: where their commands say)")
+    add("--images", help="where the photographs of the builds are now (default: where their commands say)")
+    add("--quiet", action="store_true", help="no progress, only the verdicts")
     add("--json", action="store_true", help="print the result as JSON on standard output")
 
 
@@ -164,6 +180,23 @@ def blame(arguments) -> int:
     found = blame.blame(_request(arguments), Progress(arguments.quiet), arguments.onnx)
     _show(arguments, found, lambda: blame_report.blamed(found))
     return 1 if found["guilty"] or any(r["status"] == "failed" for r in found["rungs"].values()) else 0
+
+
+def report(arguments) -> int:
+    from exporter import report, request
+    from exporter.progress import Progress
+
+    out = request.parse_out(arguments.out)
+    found = report.report(
+        arguments.model,
+        out,
+        Progress(arguments.quiet),
+        precisions=report.parse_precisions(arguments.precision, out, arguments.model),
+        depth=arguments.depth,
+        weights=arguments.weights,
+        images=arguments.images,
+    )
+    return _show(arguments, found, lambda: report.show(found))
 
 
 def _show(arguments, data, show) -> int:

@@ -18,7 +18,7 @@ from exporter.registry import recipe_source, source
 from exporter.reporting import inputs
 from exporter.reporting.published import Published
 from exporter.stages.reference import versions
-from exporter.store import Entry, Store, key_of, place, sha256_file, write_json
+from exporter.store import Entry, Store, key_of, place, sha256_file, sha256_text, write_json
 from exporter.types import ModuleSpec, Recipe
 
 FILE = "depth.json"
@@ -58,7 +58,7 @@ def bring(out: Path, bundle: Published, words: inputs.Words, progress) -> Entry:
         key = key_of(parts)
         with store.lock(f"{recipe.name}.depth"):
             entry = store.find("depth", key) or store.build(
-                "depth", key, parts | {"code": ""}, lambda folder: _run(folder, bundle, recipe, weights, files, line)
+                "depth", key, parts, lambda folder: _run(folder, bundle, recipe, weights, files, line)
             )
         _put(entry.path(FILE), bundle.folder / FILE)
         line.summary, line.reused = entry.meta["summary"], entry.reused
@@ -73,9 +73,9 @@ def _parts(bundle: Published, recipe: Recipe, weights, files: list[Path]) -> dic
         "weights": weights.sha256,
         "classes": bundle.manifest["weights"]["classes"],
         "image": recipe.preprocessing.size,
-        "recipe": recipe_source(recipe),
+        "recipe": sha256_text(recipe_source(recipe)),
         "images": [sha256_file(path) for path in files],
-        "code": [source(name) for name in CODE],
+        "code": sha256_text(*map(source, CODE)),
         "versions": versions("torch", "timm", "transformers", "onnxruntime", "numpy"),
     }
 

@@ -55,7 +55,7 @@ ENTRY = {"files": {ANY: {"sha256": str, "bytes": int}}, "meta": dict, "parts": d
 
 @dataclass(frozen=True)
 class Published:
-    """One bundle. ``name`` is its folder's (``fp16``, ``fp16.failed``); what could not be read of it is in ``problems``.
+    """One bundle. ``name`` is its folder's: ``fp16``, ``fp16.failed``. ``problems`` are its files that cannot be read.
 
     ``depth`` and ``before`` (kernels by kind of each block of the graph as exported) are None where nobody made them.
     """
