@@ -17,7 +17,7 @@ REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(OUT),--out "$$OUT") $(if $(BACKEND),--backend "$$BACKEND") $(if $(WITHOUT),--without "$$WITHOUT") \
 	$(if $(FORM),--form "$$FORM") $(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
-.PHONY: help engine parity kernels tune explain blame list test lint bench-pipeline bench-kernels bench-runtime clean model
+.PHONY: help engine parity kernels tune explain blame report list test lint bench-pipeline bench-kernels bench-runtime clean model
 
 help:  ## this text
 	@echo 'Vision transformers from PyTorch to TensorRT engines.'
@@ -39,6 +39,7 @@ help:  ## this text
 	@echo '  WITHOUT=a,b       rewrites to leave out  none'
 	@echo '  FORM=windows      form of attention      the tuned one'
 	@echo '  ONNX=model.onnx   a graph for blame to judge                          the model'"'"'s own'
+	@echo '  DEPTH=1           report: measure the error of each block, half a minute or more a build'
 	@echo '  ALLOW_UNFUSED=1   pass where the compiler fused less than the recipe promises'
 	@echo '  QUIET=1 JSON=1    only the verdict; the result as JSON'
 	@echo
@@ -72,6 +73,14 @@ explain: model $(READY)  ## what each rewrite did to the graph and to the kernel
 
 blame: model $(READY)  ## which block a graph computes differently, and why; ONNX=file judges a file from elsewhere
 	@$(RUN) -m exporter blame $(REQUEST) $(if $(ONNX),--onnx "$$ONNX")
+
+# Every precision that was built, unless PRECISION was given.
+ASKED = $(if $(filter file,$(origin PRECISION)),all,$(PRECISION))
+
+report: model $(READY)  ## one HTML file of all that was built, OUT/MODEL/report.html; DEPTH=1 measures block by block
+	@$(RUN) -m exporter report "$$MODEL" --precision "$(ASKED)" $(if $(OUT),--out "$$OUT") \
+		$(if $(WEIGHTS),--weights "$$WEIGHTS") $(if $(IMAGES),--images "$$IMAGES") $(if $(DEPTH),--depth) \
+		$(if $(QUIET),--quiet) $(if $(JSON),--json)
 
 list: $(READY)  ## the models: family, parameters, GFLOPs, input, precisions
 	@$(RUN) -m exporter list $(if $(JSON),--json)

@@ -61,7 +61,7 @@ def report(
         "report": str(home / FILE),
         "bytes": len(raw),
         "verdicts": {name: {"verdict": v.label, "why": v.line} for name, v in said.items()},
-        "random_weights": sorted(verdicts.randomness(bundles)),
+        "random_weights": sorted(name for names in verdicts.randomness(bundles).values() for name in names),
     }
 
 

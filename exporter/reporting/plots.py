@@ -29,6 +29,9 @@ PLACES = {"fp32": 0, "tf32": 1, "fp16": 2, "bf16": 3}
 WIDTHS = {"narrow": 300, "wide": 680}
 """Of a plot in units that are about a pixel of the screen."""
 
+SEEN = 1 / 2000
+"""A histogram's share that its axis reaches out for."""
+
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -84,7 +87,7 @@ def histogram(output: str, edges: Sequence[float], series: Mapping[str, Sequence
     def draw(figure, narrow: bool) -> None:
         axes = figure.add_subplot()
         middles = [(a * b) ** 0.5 for a, b in itertools.pairwise(edges)]
-        used = [i for shares in series.values() for i, share in enumerate(shares) if share > 0]
+        used = [i for shares in series.values() for i, share in enumerate(shares) if share >= SEEN]
         first, last = (max(min(used) - 1, 0), min(max(used) + 2, len(middles))) if used else (0, len(middles))
         for name, shares in series.items():
             style = look(name).line()
@@ -124,7 +127,8 @@ def bars(title: str, unit: str, groups: Mapping[str, Mapping[str, float]]) -> Ma
         axes.set_xlabel(unit)
         axes.grid(axis="y", visible=False)
         axes.locator_params(axis="x", nbins=4 if narrow else 8)
-        _legend(axes, len(seen))
+        if seen != set(groups):
+            _legend(axes, len(seen))
 
     return _both(title, 85 + 16 * count, draw)
 

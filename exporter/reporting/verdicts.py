@@ -32,12 +32,16 @@ class Verdict:
     parts: tuple[Part, ...]
 
     @property
+    def badges(self) -> tuple[tuple[str, str], ...]:
+        """(status, a few words) for each: ``failed`` first, and never ``passed`` for what was not executed."""
+        if self.status in (FAILED, UNREAD):
+            return ((self.status, self.status),)
+        return tuple((p.status, f"{p.what} {p.status}") for p in self.parts if p.what in ("graph", "engine"))
+
+    @property
     def label(self) -> str:
-        """The verdict in a few words: never a bare ``passed`` where the engine was not run."""
-        engine = next((p.status for p in self.parts if p.what == "engine"), NOT_RUN)
-        if self.status == PASSED and engine != PASSED:
-            return "graph passed, engine not run"
-        return self.status
+        """The badges' words."""
+        return ", ".join(words for _, words in self.badges)
 
     @property
     def line(self) -> str:
@@ -82,10 +86,13 @@ def _reason(failure: dict) -> str:
     return failure["what"] + (f" ({failure['found']})" if failure.get("found") else "")
 
 
-def randomness(bundles: list[Published]) -> dict[str, str]:
-    """Bundles whose weights are random, by name, and why they are."""
-    found = {b.name: b.manifest["weights"] for b in bundles}
-    return {name: w.get("why", "") for name, w in found.items() if w["kind"] == "random"}
+def randomness(bundles: list[Published]) -> dict[str, list[str]]:
+    """Why weights are random, and the bundles' names whose weights are."""
+    found: dict[str, list[str]] = {}
+    for b in bundles:
+        if b.manifest["weights"]["kind"] == "random":
+            found.setdefault(str(b.manifest["weights"].get("why", "")), []).append(b.name)
+    return found
 
 
 def cautions(bundle: Published) -> list[str]:
