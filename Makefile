@@ -16,6 +16,10 @@ REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(IMAGE),--image "$$IMAGE") $(if $(IO),--io "$$IO") $(if $(IMAGES),--images "$$IMAGES") \
 	$(if $(OUT),--out "$$OUT") $(if $(BACKEND),--backend "$$BACKEND") $(if $(WITHOUT),--without "$$WITHOUT") \
 	$(if $(FORM),--form "$$FORM") $(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(QUIET),--quiet) $(if $(JSON),--json)
+# Every precision that was built, unless PRECISION was given.
+REPORT = "$$MODEL" --precision $(if $(filter file,$(origin PRECISION)),all,"$$PRECISION") \
+	$(if $(OUT),--out "$$OUT") $(if $(WEIGHTS),--weights "$$WEIGHTS") $(if $(IMAGES),--images "$$IMAGES") \
+	$(if $(DEPTH),--depth) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
 .PHONY: help engine parity kernels tune explain blame report list test lint bench-pipeline bench-kernels bench-runtime clean model
 
@@ -74,13 +78,8 @@ explain: model $(READY)  ## what each rewrite did to the graph and to the kernel
 blame: model $(READY)  ## which block a graph computes differently, and why; ONNX=file judges a file from elsewhere
 	@$(RUN) -m exporter blame $(REQUEST) $(if $(ONNX),--onnx "$$ONNX")
 
-# Every precision that was built, unless PRECISION was given.
-ASKED = $(if $(filter file,$(origin PRECISION)),all,$(PRECISION))
-
 report: model $(READY)  ## one HTML file of all that was built, OUT/MODEL/report.html; DEPTH=1 measures block by block
-	@$(RUN) -m exporter report "$$MODEL" --precision "$(ASKED)" $(if $(OUT),--out "$$OUT") \
-		$(if $(WEIGHTS),--weights "$$WEIGHTS") $(if $(IMAGES),--images "$$IMAGES") $(if $(DEPTH),--depth) \
-		$(if $(QUIET),--quiet) $(if $(JSON),--json)
+	@$(RUN) -m exporter report $(REPORT)
 
 list: $(READY)  ## the models: family, parameters, GFLOPs, input, precisions
 	@$(RUN) -m exporter list $(if $(JSON),--json)

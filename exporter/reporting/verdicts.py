@@ -62,24 +62,24 @@ def of(bundle: Published | Unread) -> Verdict:
         parts.append(Part(FAILED, "build", "the bundle does not say why"))
     ran = [name for name, rung in rungs.items() if rung["status"] == PASSED and name != ENGINE]
     parts += [Part(PASSED, "graph", ", ".join(ran))] if ran else []
-    parts += [_engine(rungs)]
+    parts += _engine(rungs)
     others = {n: r["why"] for n, r in rungs.items() if r["status"] not in (PASSED, FAILED) and n != ENGINE}
     parts += [Part(NOT_RUN, name, why) for name, why in others.items()]
     statuses = {part.status for part in parts}
     status = next((s for s in (FAILED, PASSED) if s in statuses), NOT_RUN)
-    return Verdict(bundle.name, status, tuple(dict.fromkeys(p for p in parts if p is not None)))
+    return Verdict(bundle.name, status, tuple(dict.fromkeys(parts)))
 
 
-def _engine(rungs: dict) -> Part | None:
-    """What is known of the engine itself; None where it failed, which was said already."""
+def _engine(rungs: dict) -> list[Part]:
+    """What is known of the engine itself; nothing where it failed, which was said already."""
     rung = rungs.get(ENGINE)
     if rung is None:
-        return Part(NOT_RUN, "engine", "no comparison with the engine was made")
+        return [Part(NOT_RUN, "engine", "no comparison with the engine was made")]
     if rung["status"] == FAILED:
-        return None
+        return []
     if rung["status"] == PASSED:
-        return Part(PASSED, "engine", ENGINE)
-    return Part(NOT_RUN, "engine", rung["why"] or "no reason was recorded")
+        return [Part(PASSED, "engine", ENGINE)]
+    return [Part(NOT_RUN, "engine", rung["why"] or "no reason was recorded")]
 
 
 def _reason(failure: dict) -> str:
