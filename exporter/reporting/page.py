@@ -62,6 +62,11 @@ def contents(out: Path, model: str, bundles: Sequence[Published], unread: Sequen
         "roofline": _roofline(bundles),
         "blocks": tables.blocks(bundles) if any(b.kernels for b in bundles) else None,
         "unexplained": [b.name for b in bundles if b.kernels and b.before is None],
+        "recompiled": [
+            (b.name, engine, sized)
+            for b in bundles
+            if b.kernels and (engine := len(b.kernels["kernels"])) != (sized := len(b.kernels["at_opt"]))
+        ],
         "biggest": [tables.biggest(b) for b in bundles if b.kernels],
         "rewrites": [
             Table(f"Rewrites of {names}", tables.REWRITES, rows)

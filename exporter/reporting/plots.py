@@ -12,7 +12,7 @@ import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import ceil, floor, isfinite, log10
 from xml.etree import ElementTree
 
 from markupsafe import Markup
@@ -31,6 +31,9 @@ WIDTHS = {"narrow": 300, "wide": 680}
 
 SEEN = 1 / 2000
 """A histogram's share that its axis reaches out for."""
+
+LABEL = 18
+"""Characters of a block's name below an axis."""
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -73,12 +76,15 @@ def depth(series: Mapping[str, Mapping[str, float]]) -> Markup:
             for i in (i for i, v in drawn if not isfinite(v)):
                 axes.plot(i, 0.97, "x", color=look(name).colour, transform=axes.get_xaxis_transform())
         axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        axes.set_ylim(10 ** floor(log10(low)), 10 ** ceil(log10(high)))  # whole decades
         axes.set_ylabel("relative error")
         step = -(-len(blocks) // (8 if narrow else 20))
-        axes.set_xticks(range(0, len(blocks), step), blocks[::step], rotation=60, ha="right", rotation_mode="anchor")
+        names = [_short(block) for block in blocks[::step]]
+        axes.set_xticks(range(0, len(blocks), step), names, rotation=60, ha="right", rotation_mode="anchor")
         _legend(axes, len(series))
 
-    return _both("depth", 260, draw)
+    return _both("depth", 290, draw)
 
 
 def histogram(output: str, edges: Sequence[float], series: Mapping[str, Sequence[float]]) -> Markup:
@@ -131,6 +137,14 @@ def bars(title: str, unit: str, groups: Mapping[str, Mapping[str, float]]) -> Ma
             _legend(axes, len(seen))
 
     return _both(title, 85 + 16 * count, draw)
+
+
+def _short(block: str) -> str:
+    """A block's name without its first parts where it is long: ``encoder.layers.0``."""
+    parts = block.split(".")
+    while len(".".join(parts)) > LABEL and len(parts) > 3:
+        del parts[0]
+    return ".".join(parts)
 
 
 def _wrapped(name: str) -> str:

@@ -1,3 +1,4 @@
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -112,7 +113,7 @@ def test_the_page_can_be_used_without_eyes_and_without_a_mouse(text):
             assert attributes["aria-hidden"] == "true"  # its figure is labelled, and the figures are in a table
     assert ("html", {"lang": "en"}) in elements
     levels = [int(tag[1]) for tag, _ in elements if re.fullmatch("h[1-6]", tag)]
-    assert levels[0] == 1 and all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert levels[0] == 1 and all(b - a <= 1 for a, b in itertools.pairwise(levels))
 
 
 def test_noise_is_named_as_noise_and_the_worst_photograph_is_shown_too(text):

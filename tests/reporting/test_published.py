@@ -41,9 +41,9 @@ def test_a_bundle_of_another_schema_is_named_and_not_mixed_in(tmp_path):
 def test_where_no_bundle_can_be_read_the_reasons_are_in_the_error(tmp_path):
     bundles.write(tmp_path, "bf16", cache=False, schema=SCHEMA + 1)
     (bundles.write(tmp_path, "fp16", cache=False) / "manifest.json").write_text("{")
-    with pytest.raises(UsageError, match="manifest.json is no JSON") as caught:
+    with pytest.raises(UsageError, match="no bundle to report on") as caught:
         published.find(tmp_path, "toy")
-    assert "bf16: its schema is" in str(caught.value)
+    assert "bf16: its schema is" in str(caught.value) and "manifest.json is no JSON" in str(caught.value)
 
 
 def test_a_manifest_without_a_field_is_damaged(tmp_path):
@@ -75,8 +75,8 @@ def test_depth_of_another_graph_is_not_taken(tmp_path):
 
 def test_kernels_before_the_rewrites_are_taken_only_from_the_same_build(tmp_path):
     bundles.write(tmp_path, "fp16", cache=False)
-    explained = {"batch": "1:2:5", "backend": "tensorrt-rtx", "targets": ["sm80"],
-                 "stages": bundles.MANIFEST["stages"], "blocks_before": {"blocks.0": {"copy": 3, "matmul": 2}}}  # fmt: skip
+    explained = {"batch": "1:2:5", "backend": "tensorrt-rtx", "targets": ["sm80"], "stages": bundles.MANIFEST["stages"],
+                 "blocks_before": {"blocks.0": {"copy": 3, "matmul": 2}}}  # fmt: skip
     path = tmp_path / "toy" / "explain.fp16.json"
     path.write_text(json.dumps(explained))
     assert published.find(tmp_path, "toy")[0][0].before == explained["blocks_before"]

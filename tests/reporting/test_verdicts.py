@@ -23,7 +23,7 @@ def test_an_engine_that_ran_and_passed_says_so(tmp_path):
     assert found.label == "graph passed, engine passed" and "not run" not in found.line
 
 
-@pytest.mark.parametrize("parity", [{}, {name: NOT_RUN for name in (*bundles.LADDER, "typed/engine")}])
+@pytest.mark.parametrize("parity", [{}, dict.fromkeys((*bundles.LADDER, "typed/engine"), NOT_RUN)])
 def test_where_nothing_was_executed_nothing_passed(tmp_path, parity):
     made = bundle(tmp_path)
     made.manifest["parity"] = parity

@@ -1,0 +1,147 @@
+"""The verb as a user types it, and a report of a real build of a two-block model."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import bundles
+import pytest
+from models import VIT
+
+from exporter import cli, pipeline, registry, report
+from exporter.errors import UsageError
+from exporter.progress import Progress
+from exporter.types import Request
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """A folder with one build of the tiny ViT, a recipe that the registry knows as long as the tests run."""
+    out = tmp_path_factory.mktemp("out")
+    made = pipeline.run(
+        Request(VIT, registry.precision("fp16"), VIT.batch, ("sm80",), "tensorrt-rtx", "random", "fp32", out,
+                command="python -m exporter engine tiny_vit --weights random"), Progress(quiet=True)
+    )  # fmt: skip
+    assert made.failures == ()
+    return out
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch):
+    monkeypatch.setitem(registry.recipes(), VIT.name, VIT)
+
+
+def test_a_real_build_is_reported_in_seconds_and_depth_is_kept(real):
+    started = time.perf_counter()
+    found = report.report("tiny_vit", real, Progress(quiet=True))
+    assert time.perf_counter() - started < 10 and found["bytes"] < 2_000_000
+    page = Path(found["report"])
+    assert page == real / "tiny_vit" / "report.html" and found["random_weights"] == ["fp16"]
+    assert found["verdicts"]["fp16"]["verdict"].startswith("graph passed, engine ")
+    text = page.read_text()
+    assert "Not measured yet" in text and "no differences to show" not in text and "fuse_gelu" in text
+
+    report.report("tiny_vit", real, Progress(quiet=True), depth=True)
+    text = page.read_text()
+    assert "Not measured yet" not in text and "after head" in text
+    depth = json.loads((real / "tiny_vit" / "fp16" / "depth.json").read_text())
+    errors = {row["block"]: row["error"] for row in depth["blocks"]}
+    assert {"patch_embed", "blocks.0", "blocks.1", "head"} <= set(errors) and len(depth["images"]) == 3
+    assert all(1e-5 < error < 1e-2 for error in errors.values())  # FP16 rounds, and only rounds
+    report.report("tiny_vit", real, Progress(quiet=True), depth=True)
+    assert page.read_text() == text  # from the cache: the same bytes
+    assert len(list((real / ".cache" / "depth").iterdir())) == 1
+
+
+def test_a_differences_largest_is_that_of_the_parity_stages(real):
+    from exporter.reporting import differences, published
+
+    (bundle,) = published.find(real, "tiny_vit")[0]
+    found = differences.of(real, bundle)
+    rung = bundle.manifest["parity"]["torch/typed"]
+    largest = max(spread.largest * spread.scale for spread in found.outputs.values())
+    assert largest == pytest.approx(rung["max_abs"], rel=1e-6) and found.runs == rung["samples"]
+
+
+def test_the_verb_prints_the_verdicts_and_where_the_report_is(tmp_path, capsys):
+    bundles.write(tmp_path, "fp16", model="vit_ti")
+    assert cli.main(["report", "vit_ti", "--out", str(tmp_path), "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("GRAPH PASSED, ENGINE NOT RUN  vit_ti fp16\n") and "RANDOM WEIGHTS: fp16" in said
+    assert str(tmp_path / "vit_ti" / "report.html") in said
+    assert cli.main(["report", "vit_ti", "--out", str(tmp_path), "--quiet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdicts"]["fp16"]["why"].endswith(bundles.NO_GPU)
+
+
+def test_a_bundle_that_is_left_out_is_said_on_standard_error(tmp_path, capsys):
+    bundles.write(tmp_path, "fp16", model="vit_ti", cache=False)
+    bundles.write(tmp_path, "bf16", model="vit_ti", cache=False, schema=7)
+    assert cli.main(["report", "vit_ti", "--out", str(tmp_path), "--quiet"]) == 0
+    assert "vit_ti/bf16 is not in the report: its schema is 7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words, says", [
+    (["vit_ti"], "make engine MODEL=vit_ti"),
+    (["vit_tii"], "vit_ti"),
+    (["../elsewhere"], "there is no recipe"),
+    (["vit_ti", "--precision", "fp61"], "PRECISION=fp16"),
+    (["vit_ti", "--precision", ","], "PRECISION=all"),
+    (["vit_ti", "--precision", "bf16,fp32"], "make engine MODEL=vit_ti"),
+    (["vit_ti", "--out", ""], "OUT is empty"),
+])  # fmt: skip
+def test_a_users_mistake_is_exit_2_with_the_next_command_and_nothing_written(words, says, tmp_path, capsys):
+    words = words if "--out" in words else [*words, "--out", str(tmp_path)]
+    assert cli.main(["report", *words]) == 2
+    error = capsys.readouterr().err
+    assert says in error and "next:" in error and "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_loads_nothing_heavy(tmp_path):
+    code = (
+        "import sys; from exporter.cli import main; code = main(sys.argv[1:]); "
+        "print([m for m in ('torch', 'numpy', 'matplotlib', 'onnx') if m in sys.modules]); sys.exit(code)"
+    )
+    words = [sys.executable, "-c", code, "report", "vit_ti", "--out", str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == "[]\n"
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
+    folder = bundles.write(tmp_path, "fp16", cache=False)
+    (folder.parent / report.FILE).mkdir()
+    with pytest.raises(UsageError, match="cannot write"):
+        report.report("toy", tmp_path, Progress(quiet=True))
+    assert [p.name for p in folder.parent.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_precision_may_be_one_that_only_the_folder_knows(tmp_path):
+    bundles.write(tmp_path, "zz8", cache=False)
+    assert report.parse_precisions("zz8, FP16", tmp_path, "toy") == ("zz8", "fp16")
+    assert report.parse_precisions("all", tmp_path, "toy") == ()
+
+
+@pytest.mark.parametrize("knob, option", [
+    ("PRECISION=fp16", '--precision "$PRECISION"'), ("DEPTH=1", "--depth"), ("OUT=b", '--out "$OUT"'),
+    ("WEIGHTS=my file.pt", '--weights "$WEIGHTS"'), ("IMAGES=a", '--images "$IMAGES"'), ("QUIET=1", "--quiet"),
+    ("JSON=1", "--json"),
+])  # fmt: skip
+def test_every_knob_of_make_report_reaches_the_command_line(knob, option):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k not in ("MFLAGS", "PRECISION")}
+
+    def command(*knobs):
+        done = subprocess.run(["make", "-n", "report", "MODEL=vit_ti", *knobs], cwd=ROOT, capture_output=True,
+                              text=True, env=clean)  # fmt: skip
+        return done.stdout.split("-m exporter report")[1]
+
+    assert option in command(knob) and option not in command() and "--precision all" in command()
+
+
+def test_the_template_is_packaged():
+    assert 'exporter = ["templates/*"]' in (ROOT / "pyproject.toml").read_text()
+    assert {p.name for p in (ROOT / "exporter" / "templates").iterdir()} == {"report.html", "report.css"}
