@@ -49,7 +49,7 @@ def report(
         bundles, unread = published.find(out, model, precisions)
     with progress.stage("report") as line:
         line.show("plots and tables")
-        raw = page.render(out, model, bundles, unread, words).encode()
+        raw = page.render(out, model, bundles, unread, words).encode(errors="replace")
         try:
             write_atomically(home / FILE, raw)
         except OSError as error:

@@ -18,7 +18,7 @@ from exporter.registry import recipe_source, source
 from exporter.reporting import inputs
 from exporter.reporting.published import Published
 from exporter.stages.reference import versions
-from exporter.store import Entry, Store, key_of, place, sha256_file, sha256_text, write_json
+from exporter.store import Entry, Store, key_of, place, sha256_file, sha256_text, unwritable, write_json
 from exporter.types import ModuleSpec, Recipe
 
 FILE = "depth.json"
@@ -60,7 +60,10 @@ def bring(out: Path, bundle: Published, words: inputs.Words, progress) -> Entry:
             entry = store.find("depth", key) or store.build(
                 "depth", key, parts, lambda folder: _run(folder, bundle, recipe, weights, files, line)
             )
-        _put(entry.path(FILE), bundle.folder / FILE)
+        try:
+            _put(entry.path(FILE), bundle.folder / FILE)
+        except OSError as error:
+            raise unwritable(bundle.folder, error) from None
         line.summary, line.reused = entry.meta["summary"], entry.reused
     return entry
 

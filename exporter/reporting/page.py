@@ -145,6 +145,8 @@ def _one(out: Path, bundle: Published, row: Row, names: list[str], words: inputs
             picture = pictures.as_seen(file, pictures.how(bundle.manifest))
         except UsageError as error:
             note = f"The photograph cannot be shown: {error.what}."
+        except (ValueError, KeyError, TypeError):
+            note = "The photograph cannot be shown: the manifest's preprocessing is none."
     make = _boxes if labels.is_detection(bundle.manifest) else _classes
     return Worst(bundle.name, row.name, number(row.error), noise, picture, note, make(bundle, row, names))
 
@@ -180,7 +182,7 @@ def _roofline(bundles: Sequence[Published]) -> dict[str, Any]:
             if k.get("roofline_us"):
                 floors.setdefault(k["chip"], {})[b.name] = float(k["roofline_us"])
     firsts = {b.name: next(iter(b.manifest["kernels"].values()), None) for b in bundles}
-    moved = {name: {name: k["bytes_moved"] / 1e6} for name, k in firsts.items() if k}
+    moved = {name: {name: float(k["bytes_moved"]) / 1e6} for name, k in firsts.items() if k}
     said = "; ".join(f"{chip}: " + ", ".join(f"{n} {us:.0f}" for n, us in by.items()) for chip, by in floors.items())
     return {
         "floors": plots.bars("floor", "microseconds, at least", floors) if floors else None,

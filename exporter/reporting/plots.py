@@ -72,7 +72,9 @@ def depth(series: Mapping[str, Mapping[str, float]]) -> Markup:
         for name, points in series.items():
             drawn = [(i, points[b]) for i, b in enumerate(blocks) if b in points]
             good = [(i, v) for i, v in drawn if isfinite(v) and v > 0]
-            axes.plot([i for i, _ in good], [v for _, v in good], label=name, markersize=4.5, **look(name).line())
+            axes.plot(
+                [i for i, _ in good], [v for _, v in good], label=_plain(name), markersize=4.5, **look(name).line()
+            )
             for i in (i for i, v in drawn if not isfinite(v)):
                 axes.plot(i, 0.97, "x", color=look(name).colour, transform=axes.get_xaxis_transform())
         axes.set_yscale("log")
@@ -99,7 +101,12 @@ def histogram(output: str, edges: Sequence[float], series: Mapping[str, Sequence
             style = look(name).line()
             percent = [100 * s for s in shares]
             axes.plot(
-                middles[first:last], percent[first:last], drawstyle="steps-mid", markersize=4, label=name, **style
+                middles[first:last],
+                percent[first:last],
+                drawstyle="steps-mid",
+                markersize=4,
+                label=_plain(name),
+                **style,
             )
         axes.set_xscale("log")
         axes.set_ylim(bottom=0)
@@ -117,10 +124,11 @@ def bars(title: str, unit: str, groups: Mapping[str, Mapping[str, float]]) -> Ma
     def draw(figure, narrow: bool) -> None:
         axes = figure.add_subplot()
         place, ticks, seen = 0, [], set()
-        for group, values in groups.items():
-            ticks.append((place + (len(values) - 1) / 2, group))
+        for group, all_values in groups.items():
+            values = {name: value for name, value in all_values.items() if isfinite(value)}
+            ticks.append((place + (len(values) - 1) / 2, _plain(group)))
             for name, value in values.items():
-                style, label = look(name), None if name in seen else name
+                style, label = look(name), None if name in seen else _plain(name)
                 seen.add(name)
                 axes.hlines(place, 0, value, color=style.colour, linestyle=style.dash)
                 axes.plot([value], [place], markersize=6, label=label, **style.line() | {"linestyle": "none"})
@@ -144,7 +152,12 @@ def _short(block: str) -> str:
     parts = block.split(".")
     while len(".".join(parts)) > LABEL and len(parts) > 3:
         del parts[0]
-    return ".".join(parts)
+    return _plain(".".join(parts))
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib takes for text: no formulas, no control characters."""
+    return "".join(c if c.isprintable() else "?" for c in text).replace("$", r"\$")
 
 
 def _wrapped(name: str) -> str:
@@ -154,7 +167,8 @@ def _wrapped(name: str) -> str:
 
 
 def _legend(axes, count: int) -> None:
-    axes.figure.legend(loc="outside upper left", ncols=min(count, 4), frameon=False, numpoints=1)
+    if axes.get_legend_handles_labels()[0]:
+        axes.figure.legend(loc="outside upper left", ncols=min(count, 4), frameon=False, numpoints=1)
 
 
 def _both(name: str, height: int, draw: Callable) -> Markup:

@@ -17,19 +17,21 @@ ORDER = ("fp32", "tf32", "fp16", "bf16")
 
 FAILED = ".failed"
 
-RUNG = {"status": str, "why": str}
+RUNG = {"status": str, "why": str, "relative_max?": NUMBER, "cosine?": NUMBER, "top1_agreement?": NUMBER,
+        "samples?": int, "tolerance?": {"relative_max": NUMBER}}  # fmt: skip
 MANIFEST = {
     "status": str,
-    "failures": [{"what": str}],
+    "failures": [{"what": str, "found?": str}],
     "model": str,
     "paper": str,
     "precision": str,
-    "weights": {"kind": str, "source": str, "sha256": str, "classes": int},
+    "weights": {"kind": str, "source": str, "sha256": str, "classes": int, "why?": str},
     "outputs": [{"name": str}],
     "preprocessing": {"size": [int], "mean": [NUMBER], "std": [NUMBER], "interpolation": str, "crop_pct": NUMBER,
                       "mode": str},
     "batch": {"min": int, "opt": int, "max": int},
-    "rewrites": [{"name": str, "matches": int, "nodes_before": int, "nodes_after": int}],
+    "rewrites": [{"name": str, "matches": int, "nodes_before": int, "nodes_after": int,
+                  "max_abs_error?": NUMBER}],
     "refused": {ANY: str},
     "attention_form": {"name": str, "why": str},
     "without": [str],
@@ -38,7 +40,7 @@ MANIFEST = {
     "onnx": {"sha256": str, "bytes": int, "nodes": int},
     "engine": {"sha256": str, "bytes": int, "backend": str, "backend_version": str, "targets": [str]},
     "kernels": {ANY: {"count": int, "fused_attention": int, "bytes_moved": NUMBER, "flops": NUMBER, "batch": int,
-                      "chip": str}},
+                      "chip": str, "roofline_us?": NUMBER}},
     "unfused_attention": [str],
     "parity": {ANY: RUNG},
     "versions": {ANY: str},

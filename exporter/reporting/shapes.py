@@ -9,6 +9,9 @@ from typing import Any
 NUMBER = "a number"
 """An int or a float, or one of the words that stand for NaN and infinities in our files."""
 
+OPTIONAL = "?"
+"""Ends a key that may be absent or null."""
+
 WORDS = {"nan", "inf", "-inf"}
 ANY = "*"
 """As the only key of an expected dict: whatever the keys are."""
@@ -44,13 +47,21 @@ def fault(value: Any, shape: Any, where: str = "") -> str:
             return f"{name} is no list"
         return _first((v, shape[0], f"{where}[{i}]") for i, v in enumerate(value))
     if isinstance(shape, dict):
-        if not isinstance(value, dict):
-            return f"{name} is no object"
-        if missing := next((key for key in shape if key != ANY and key not in value), None):
-            return f"{where}.{missing} is missing".lstrip(".")
-        keys = value if ANY in shape else shape
-        return _first((value[k], shape.get(k, shape.get(ANY)), f"{where}.{k}".lstrip(".")) for k in keys)
+        return _object(value, shape, where) if isinstance(value, dict) else f"{name} is no object"
     return "" if isinstance(value, shape) else f"{name} is no {shape.__name__}"
+
+
+def _object(value: dict, shape: dict, where: str) -> str:
+    members = []
+    for key, inner in shape.items():
+        name = key.removesuffix(OPTIONAL)
+        if key != ANY and name in value and not (key != name and value[name] is None):
+            members.append((value[name], inner, f"{where}.{name}".lstrip(".")))
+        elif key != ANY and key == name:
+            return f"{where}.{name} is missing".lstrip(".")
+    if ANY in shape:
+        members += [(v, shape[ANY], f"{where}.{k}".lstrip(".")) for k, v in value.items()]
+    return _first(members)
 
 
 def _first(members) -> str:

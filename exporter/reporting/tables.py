@@ -65,8 +65,8 @@ def engines(bundles: Sequence[Published]) -> Table:
         counts = ("",) * 4
         if first:
             fused = f"{first['fused_attention']} of {attentions}" if attentions else "none there"
-            counts = (str(first["count"]), fused, number(first["bytes_moved"] / 1e6, ".0f"))
-            counts += (number(first["flops"] / 1e9, ".0f"),)
+            counts = (str(first["count"]), fused, number(float(first["bytes_moved"]) / 1e6, ".0f"))
+            counts += (number(float(first["flops"]) / 1e9, ".0f"),)
         sizes = (number(m["engine"]["bytes"] / 1e6, ".1f"), number(m["onnx"]["bytes"] / 1e6, ".1f"))
         profile = f"{batch['min']}:{batch['opt']}:{batch['max']}"
         rows.append((b.name, *sizes, *counts, profile, ", ".join(m["engine"]["targets"])))

@@ -131,7 +131,7 @@ def test_only_the_precisions_that_were_asked_for(out):
 
 
 def test_everything_from_files_is_escaped(tmp_path):
-    bad = "<script>alert(1)</script>\"'&"
+    bad = "<script>alert(1)</script>\"'&\ud800"
     folder = bundles.write(
         tmp_path, "fp16", model="<script>x", paper=bad, command=bad, without=[bad], kept_fp32={bad: bad},
         near_the_limit={bad: bad}, refused={bad: bad}, versions={bad: bad}, weights={"why": bad, "source": bad},
@@ -144,6 +144,18 @@ def test_everything_from_files_is_escaped(tmp_path):
     _, text = made(tmp_path, "<script>x")
     assert "<script" not in text and "&lt;script&gt;alert(1)" in text
     assert Elements(text).broken == []
+
+
+@pytest.mark.parametrize("field, value", [
+    ("kernels", {"sm80": bundles.MANIFEST["kernels"]["sm80"] | {"bytes_moved": "inf", "roofline_us": "nan"}}),
+    ("parity", {"torch/raw": bundles.RUNG | {"relative_max": "inf", "cosine": "nan", "tolerance": None}}),
+    ("preprocessing", {"size": [64], "mean": []}),
+    ("preprocessing", {"interpolation": "by hand"}),
+    ("kernels", {"sm99": bundles.MANIFEST["kernels"]["sm80"] | {"chip": "no figures for sm99", "roofline_us": None}}),
+])  # fmt: skip
+def test_odd_values_are_shown_and_stop_nothing(tmp_path, field, value):
+    bundles.write(tmp_path, "fp16", **{field: value})
+    assert "How it was made" in made(tmp_path)[1]
 
 
 def test_depth_is_drawn_where_it_was_measured(tmp_path):

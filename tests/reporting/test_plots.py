@@ -55,9 +55,11 @@ def test_series_differ_by_more_than_their_colour():
 
 
 def test_names_from_files_are_escaped():
-    assert "<script>" not in plots.depth({"fp16": {"<script>": 1.0, "b": 2.0}})
+    text = plots.depth({"fp16": {"<script>": 1.0, r"$\frac{$": 2.0, "\0": 3.0}})
+    assert "<script>" not in text and r"$\frac{$" in text and "\0" not in text
 
 
 def test_nothing_finite_is_drawn_without_an_error():
     assert plots.depth({"fp16": {"a": float("nan"), "b": 0.0}})
     assert plots.histogram("x", [1e-3, 1e-2], {"fp16": [0.0]})
+    assert plots.bars("x", "us", {"A100": {"fp16": float("inf")}})

@@ -9,6 +9,7 @@ from exporter.reporting.shapes import ANY, NUMBER, Damaged, fault, read
     ({"a": "inf", "b": "nan"}, {ANY: NUMBER}),
     ({"a": [{"b": "x"}, {"b": "y"}]}, {"a": [{"b": str}]}),
     ({}, {ANY: str}),
+    ({"a": None}, {"a?": int, "b?": int}),
 ])  # fmt: skip
 def test_what_has_the_shape_has_no_fault(value, shape):
     assert fault(value, shape) == ""
@@ -22,6 +23,8 @@ def test_what_has_the_shape_has_no_fault(value, shape):
     ({"a": True}, {"a": NUMBER}, "a is no number"),
     ({"a": "many"}, {"a": NUMBER}, "a is no number"),
     ({"a": {}}, {"a": [int]}, "a is no list"),
+    ({"a": "x"}, {"a?": int}, "a is no int"),
+    ({"a": 1, "b": "x"}, {"a": int, ANY: int}, "b is no int"),
     ({"x": {"b": 1}, "y": {}}, {ANY: {"b": int}}, "y.b is missing"),
 ])  # fmt: skip
 def test_the_first_fault_is_named_with_its_place(value, shape, says):
