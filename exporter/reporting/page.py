@@ -61,6 +61,7 @@ def contents(out: Path, model: str, bundles: Sequence[Published], unread: Sequen
         "engines": tables.engines(bundles),
         "roofline": _roofline(bundles),
         "blocks": tables.blocks(bundles) if any(b.kernels for b in bundles) else None,
+        "explained": any(b.before is not None for b in bundles),
         "unexplained": [b.name for b in bundles if b.kernels and b.before is None],
         "recompiled": [
             (b.name, engine, sized)

@@ -91,19 +91,20 @@ def blocks(bundles: Sequence[Published]) -> Table:
     cells: dict[str, dict[str, str]] = defaultdict(dict)
     heads = []
     for b in known:
-        after: dict[str, list] = defaultdict(lambda: [0, 0])
+        after: dict[str, list] = defaultdict(lambda: [0, 0.0])
         for kernel in b.kernels["at_opt"]:
             name = kernel["block"] or "-"
             after[name][0] += 1
             after[name][1] += float(kernel["bytes"])
         before = {name: sum(kinds.values()) for name, kinds in (b.before or {}).items()}
         order |= dict.fromkeys([*after, *before])
-        heads += [f">{b.name} before"] * (b.before is not None) + [f">{b.name} after", f">{b.name} MB"]
-        for name in [*after, *before]:
-            count, size = after.get(name, (0, 0))
-            made = {f">{b.name} after": str(count), f">{b.name} MB": number(size / 1e6, ".1f")}
-            cells[name] |= made | ({f">{b.name} before": str(before.get(name, 0))} if b.before is not None else {})
-    rows = [(name, *(cells[name].get(head, "") for head in heads)) for name in order]
+        shown = [f">{b.name} {what}" for what in ("before", "after", "MB")]
+        heads += shown[b.before is None :]
+        for name, (count, size) in after.items():
+            cells[name] |= {shown[1]: str(count), shown[2]: number(size / 1e6, ".1f")}
+        for name, count in before.items():
+            cells[name][shown[0]] = str(count)
+    rows = [(name, *(cells[name].get(head, "0") for head in heads)) for name in order]
     return Table("Kernels by block", ("block", *heads), rows)
 
 

@@ -84,6 +84,15 @@ def test_without_explain_the_section_says_what_to_run(text):
     assert "not known for fp16, bf16.failed" in text and "make explain MODEL=toy" in text
 
 
+def test_kernels_before_the_rewrites_are_shown_where_explain_left_them(tmp_path):
+    bundles.write(tmp_path, "fp16")
+    explained = {"batch": "1:2:5", "backend": "tensorrt-rtx", "targets": ["sm80"],
+                 "blocks_before": {"old": {"copy": 3}}, "stages": bundles.MANIFEST["stages"]}  # fmt: skip
+    (tmp_path / "toy" / "explain.fp16.json").write_text(json.dumps(explained))
+    _, text = made(tmp_path)
+    assert "Kernels before and after" in text and "fp16 before" in text and "are not known" not in text
+
+
 def test_the_page_needs_nothing_from_elsewhere_and_is_small(text):
     assert "http:" not in text and "https:" not in text and "<script" not in text and "@import" not in text
     for tag, attributes in Elements(text).found:

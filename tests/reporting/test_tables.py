@@ -39,7 +39,7 @@ def test_kernels_by_block_show_those_before_only_where_they_are_known(tmp_path):
     made = tables.blocks([first, second])
     assert made.columns == ("block", ">fp16 before", ">fp16 after", ">fp16 MB", ">bf16 after", ">bf16 MB")
     assert made.rows == [("blocks.0", "5", "1", "4.0", "1", "4.0"), ("head", "0", "1", "1.0", "1", "1.0"),
-                         ("gone", "1", "0", "0.0", "", "")]  # fmt: skip
+                         ("gone", "1", "0", "0", "0", "0")]  # fmt: skip
 
 
 def test_the_biggest_kernels_come_first(tmp_path):
