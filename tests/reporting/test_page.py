@@ -6,11 +6,12 @@ from html.parser import HTMLParser
 import bundles
 import numpy as np
 import pytest
+from markupsafe import Markup
 from PIL import Image
 
 from exporter import report
 from exporter.progress import Progress
-from exporter.reporting import pictures
+from exporter.reporting import pictures, plots
 
 SECTIONS = ["Verdict", "Parity through depth", "Differences at the output", "Kernels and size", "How it was made"]
 VOID = {"meta", "img", "br", "path", "use"}
@@ -23,6 +24,12 @@ def html(out, model="toy"):
 def made(out, model="toy", **words):
     found = report.report(model, out, Progress(quiet=True), **words)
     return found, html(out, model)
+
+
+@pytest.fixture
+def no_plots(monkeypatch):
+    """For tests of everything else: matplotlib is what takes the time."""
+    monkeypatch.setattr(plots, "_drawn", lambda *words: Markup("<svg></svg>"))
 
 
 class Elements(HTMLParser):
@@ -84,7 +91,7 @@ def test_without_explain_the_section_says_what_to_run(text):
     assert "not known for fp16, bf16.failed" in text and "make explain MODEL=toy" in text
 
 
-def test_kernels_before_the_rewrites_are_shown_where_explain_left_them(tmp_path):
+def test_kernels_before_the_rewrites_are_shown_where_explain_left_them(tmp_path, no_plots):
     bundles.write(tmp_path, "fp16")
     explained = {"batch": "1:2:5", "backend": "tensorrt-rtx", "targets": ["sm80"],
                  "blocks_before": {"old": {"copy": 3}}, "stages": bundles.MANIFEST["stages"]}  # fmt: skip
@@ -134,7 +141,7 @@ def test_the_same_files_make_the_same_bytes(out, text):
     assert made(out)[1] == text
 
 
-def test_only_the_precisions_that_were_asked_for(out):
+def test_only_the_precisions_that_were_asked_for(out, no_plots):
     found, text = made(out, precisions=("fp16",))
     assert list(found["verdicts"]) == ["fp16"] and "bf16" not in text
 
@@ -175,20 +182,20 @@ def test_depth_is_drawn_where_it_was_measured(tmp_path):
     assert "bf16: 1.0e-04 after patch.embed, inf after blocks.0" in text and "chelsea.png" in text
 
 
-def test_what_the_cache_no_longer_holds_is_said(tmp_path):
+def test_what_the_cache_no_longer_holds_is_said(tmp_path, no_plots):
     bundles.write(tmp_path, "fp16", cache=False)
     _, text = made(tmp_path)
     assert "no differences to show: the cache no longer holds the stage reference" in text
 
 
-def test_photographs_that_are_others_now_are_not_shown(tmp_path):
+def test_photographs_that_are_others_now_are_not_shown(tmp_path, no_plots):
     bundles.write(tmp_path, "fp16")
     Image.new("RGB", (80, 80)).save(tmp_path / "other.png")
     _, text = made(tmp_path, images=str(tmp_path))
     assert "<img" not in text and "The photograph cannot be shown: the images that fp16 was built with" in text
 
 
-def test_a_detectors_boxes_are_listed_side_by_side(tmp_path):
+def test_a_detectors_boxes_are_listed_side_by_side(tmp_path, no_plots):
     bundles.write(tmp_path, "fp16", outputs=[{"name": "logits"}, {"name": "boxes"}])
     _, text = made(tmp_path)
     assert "Best five boxes of noise 1" in text and text.count("<h3>boxes</h3>") == 1
