@@ -61,7 +61,8 @@ def of(bundle: Published | Unread) -> Verdict:
     if not parts and (manifest["status"] == FAILED or bundle.failed):
         parts.append(Part(FAILED, "build", "the bundle does not say why"))
     ran = [name for name, rung in rungs.items() if rung["status"] == PASSED and name != ENGINE]
-    parts += [Part(PASSED, "graph", ", ".join(ran))] if ran else []
+    what = "other comparisons" if any(rung["status"] == FAILED for rung in rungs.values()) else "graph"
+    parts += [Part(PASSED, what, ", ".join(ran))] if ran else []
     parts += _engine(rungs)
     others = {n: r["why"] for n, r in rungs.items() if r["status"] not in (PASSED, FAILED) and n != ENGINE}
     parts += [Part(NOT_RUN, name, why) for name, why in others.items()]

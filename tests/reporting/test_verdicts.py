@@ -41,6 +41,7 @@ def test_a_failed_comparison_comes_first_and_hides_no_other(tmp_path):
         "torch/typed failed: logits at batch 1: relative max 0.5; check failed: not fused (0 fu"
     )
     assert found.line.count("torch/typed") == 1 and "engine not run" in found.line
+    assert "graph passed" not in found.line and "other comparisons passed: torch/raw, raw/rewritten" in found.line
 
 
 def test_a_failed_engine_is_a_failure(tmp_path):
