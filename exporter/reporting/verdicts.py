@@ -101,10 +101,10 @@ def cautions(bundle: Published) -> list[str]:
     manifest = bundle.manifest
     said = list(bundle.problems)
     if manifest.get("unfused_allowed"):
-        said.append(f"{len(manifest['unfused_attention'])} attentions are not fused; the request allowed that")
+        said.append(f"attentions that are not fused: {len(manifest['unfused_attention'])}; the request allowed that")
     if manifest["without"]:
         said.append(f"built without the rewrites {', '.join(manifest['without'])}")
     if manifest["near_the_limit"]:
         count = len(manifest["near_the_limit"])
-        said.append(f"{count} tensors come near the limit of the type; they are listed below")
+        said.append(f"tensors near the limit of the type: {count}, listed below")
     return said

@@ -77,5 +77,5 @@ def test_cautions_name_what_the_verdict_does_not(tmp_path):
         tmp_path, without=["fuse_gelu"], unfused_allowed=True, unfused_attention=["a"], near_the_limit={"x": "y"}
     )
     said = " ".join(verdicts.cautions(made))
-    assert "fuse_gelu" in said and "1 attentions are not fused" in said and "near the limit" in said
+    assert "fuse_gelu" in said and "attentions that are not fused: 1" in said and "near the limit" in said
     assert verdicts.cautions(bundle(tmp_path)) == []
