@@ -19,7 +19,12 @@ REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(CALIB_IMAGES),--calib-images "$$CALIB_IMAGES") $(if $(OBSERVER),--observer "$$OBSERVER") \
 	$(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(REQUIRE_GAIN),--require-gain) $(if $(MAX_DROP),--max-drop "$$MAX_DROP") $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
-.PHONY: help engine parity kernels tune explain blame accuracy train list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime clean model
+# Every precision that was built, unless PRECISION was given.
+REPORT = "$$MODEL" --precision $(if $(filter file,$(origin PRECISION)),all,"$$PRECISION") \
+	$(if $(OUT),--out "$$OUT") $(if $(WEIGHTS),--weights "$$WEIGHTS") $(if $(IMAGES),--images "$$IMAGES") \
+	$(if $(DEPTH),--depth) $(if $(QUIET),--quiet) $(if $(JSON),--json)
+
+.PHONY: help engine parity kernels tune explain blame accuracy report train list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime clean model
 
 help:  ## this text
 	@echo 'Vision transformers from PyTorch to TensorRT engines.'
@@ -47,6 +52,7 @@ help:  ## this text
 	@echo '  MAX_DROP=0.5      points of top-1 that int8 and fp8 may lose          any'
 	@echo '  ONNX=model.onnx   a graph for blame to judge                          the model'"'"'s own'
 	@echo '  REQUIRE_GAIN=1    fail where int8 or fp8 is no faster than the 16-bit engine'
+	@echo '  DEPTH=1           report: measure the error of each block, half a minute or more a build'
 	@echo '  ALLOW_UNFUSED=1   pass where the compiler fused less than the recipe promises'
 	@echo '  QUIET=1 JSON=1    only the verdict; the result as JSON'
 	@echo
@@ -86,6 +92,9 @@ accuracy: model $(READY)  ## how often torch, the rewritten and the typed graph 
 
 train: model $(READY)  ## train a small model on handwritten digits: vit_digits, mixer_digits
 	@$(RUN) -m recipes.trained.train "$$MODEL"
+
+report: model $(READY)  ## one HTML file of all that was built, OUT/MODEL/report.html; DEPTH=1 measures block by block
+	@$(RUN) -m exporter report $(REPORT)
 
 list: $(READY)  ## the models: family, parameters, GFLOPs, input, precisions
 	@$(RUN) -m exporter list $(if $(JSON),--json)

@@ -44,9 +44,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m exporter", description="Vision transformers from PyTorch to TensorRT engines."
-    )
+    parser = _Parser(prog="python -m exporter", description="Vision transformers from PyTorch to TensorRT engines.")
     adding = parser.add_subparsers(metavar="VERB", required=True)
     for found in sorted(pkgutil.iter_modules(verbs.__path__), key=lambda module: module.name):
         module = importlib.import_module(f"{verbs.__name__}.{found.name}")

@@ -9,17 +9,20 @@ from pathlib import Path
 from exporter import choice, emitted, onnxio, pipeline, rewriting
 from exporter.progress import Progress
 from exporter.stages import typed
+from exporter.store import unwritable, write_json
 from exporter.types import Request, RewriteStep
 
 
 def explain(request: Request, progress: Progress) -> dict:
     """``steps``: every rewrite that matched, with kernels and bytes of the graph after it; ``blocks``: kernels by kind.
 
-    Each intermediate graph is typed and compiled as it is. The first step is the graph as it was exported.
+    Each intermediate graph is typed and compiled as it is. The first step is the graph as it was exported;
+    ``blocks_before`` are its kernels. ``OUT/<model>/explain.<precision>.json`` keeps all of it for ``make report``.
     """
     build = pipeline.prepare(request, progress, pipeline.CANONICAL)
     model = build.model("trace", "raw.onnx")
-    rows = [_row("as exported", None, *_compiled(model, request, progress, "as exported"))]
+    first, names = _compiled(model, request, progress, "as exported")
+    rows = [_row("as exported", None, first, names)]
     found = None
     wanted = [s for s in request.recipe.rewrites if s.name not in request.without]
     for step in (*wanted, *choice.choose(request).steps()):
@@ -28,15 +31,29 @@ def explain(request: Request, progress: Progress) -> dict:
             model = changed
             found, names = _compiled(model, request, progress, _label(step))
             rows.append(_row(_label(step), reports[0], found, names))
-    return {
+    made = {
         "model": request.recipe.name,
         "precision": request.precision.name,
         "batch": str(request.batch),
+        "backend": request.backend,
         "targets": list(request.targets),
+        "stages": {name: entry.key for name, entry in build.entries.items()},
         "form": choice.choose(request).form,
         "steps": rows,
+        "blocks_before": _blocks(first.sized),
         "blocks": _blocks(found.sized) if found is not None else {},
     }
+    _keep(request, made)
+    return made
+
+
+def _keep(request: Request, made: dict) -> None:
+    home = request.out / request.recipe.name
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        write_json(home / f"explain.{request.precision.name}.json", made)
+    except OSError as error:
+        raise unwritable(home, error) from None
 
 
 def _once(step: RewriteStep) -> RewriteStep:

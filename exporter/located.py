@@ -7,7 +7,7 @@ forced run (:mod:`exporter.units`), so an error counts where it arises and nowhe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -85,10 +85,11 @@ def locate(
     pixels: np.ndarray,
     *,
     known: Located | None = None,
+    only: Collection[str] | None = None,
     rounded: bool = True,
     note: Callable[[str], None] = lambda text: None,
 ) -> Located:
-    """Compare every unit of ``module`` with ``graph`` on ``pixels`` (S, 3, H, W).
+    """Compare every unit of ``module``, or ``only`` some, with ``graph`` on ``pixels`` (S, 3, H, W).
 
     ``names`` are the recipe's outputs, in the graph's order. ``known`` is where the units were found in a graph of
     the same tensors, which saves looking for them. ``rounded`` as in :meth:`Examined.runner`.
@@ -99,7 +100,7 @@ def locate(
     else:
         note("looking for the module's units in the graph")
         probe = np.random.default_rng(SEED).standard_normal((graph.batch or BATCH, *pixels.shape[1:]), np.float32)
-        made = _find(graph, units, probe)
+        made = _find(graph, units, probe, only)
     _measure(made, graph, units, names, pixels, rounded, note)
     return made
 
@@ -112,8 +113,8 @@ def _again(unit: Unit, graph: Examined) -> Unit:
     return Unit(unit.name, tensor, graph.tensors[tensor].op_type, unit.alignment, unit.distance, unit.sure)
 
 
-def _find(graph: Examined, units: Units, probe: np.ndarray) -> Located:
-    answers = units.answers(probe)
+def _find(graph: Examined, units: Units, probe: np.ndarray, only: Collection[str] | None = None) -> Located:
+    answers = units.answers(probe, only)
     paths = graph.paths()
     proper = [name for name in answers if not name.endswith(INPUT)]
     named = sum(name in paths for name in proper) * 4 >= len(proper)

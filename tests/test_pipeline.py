@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from models import SWIN, VIT
 from safetensors.torch import save_file
 
-from exporter import bundle, pipeline, registry, weights
+from exporter import bundle, pipeline, registry, report, weights
 from exporter.errors import CheckFailed, UsageError
 from exporter.progress import Progress
 from exporter.stages import fp32_parity
@@ -334,3 +335,37 @@ def test_the_bundle_of_a_copying_file_system_is_recognised(warm, monkeypatch):
     monkeypatch.setattr(bundle, "place", copy)
     build(warm)
     assert build(warm).reused
+
+
+def test_a_build_is_reported_in_seconds_and_its_depth_is_measured_once(cache, monkeypatch):
+    build(cache)
+    monkeypatch.setitem(registry.recipes(), VIT.name, VIT)
+    started = time.perf_counter()
+    found = report.report("tiny_vit", cache, Progress(quiet=True), precisions=("fp16",))
+    assert time.perf_counter() - started < 10 and found["bytes"] < 2_000_000
+    page = cache / "tiny_vit" / "report.html"
+    assert found["report"] == str(page) and found["random_weights"] == ["fp16"]
+    assert found["verdicts"]["fp16"]["verdict"].startswith("graph passed, engine ")
+    text = page.read_text()
+    assert "Not measured yet" in text and "no differences to show" not in text and "fuse_gelu" in text
+
+    report.report("tiny_vit", cache, Progress(quiet=True), precisions=("fp16",), depth=True)
+    text = page.read_text()
+    assert "Not measured yet" not in text and "after head" in text
+    depth = json.loads((cache / "tiny_vit" / "fp16" / "depth.json").read_text())
+    errors = {row["block"]: row["error"] for row in depth["blocks"]}
+    assert {"patch_embed", "blocks.0", "blocks.1", "head"} <= set(errors) and len(depth["images"]) == 3
+    assert all(1e-5 < error < 1e-2 for error in errors.values())  # FP16 rounds, and only rounds
+    report.report("tiny_vit", cache, Progress(quiet=True), precisions=("fp16",), depth=True)
+    assert page.read_text() == text and len(list((cache / ".cache" / "depth").iterdir())) == 1
+    (cache / "tiny_vit" / "fp16" / "depth.json").unlink()
+
+
+def test_the_reports_largest_difference_is_that_of_the_parity_stages(cache):
+    from exporter.reporting import differences, published
+
+    rung = build(cache).manifest["parity"]["torch/typed"]
+    (bundle,) = published.find(cache, "tiny_vit", ("fp16",))[0]
+    found = differences.of(cache, bundle)
+    largest = max(spread.largest * spread.scale for spread in found.outputs.values())
+    assert largest == pytest.approx(rung["max_abs"], rel=1e-6) and found.runs == rung["samples"]
