@@ -69,7 +69,7 @@ class Build:
         """The photographs that parity runs on."""
         from exporter import samples
 
-        return samples.paths(self.request.images)
+        return samples.paths(self.request.images, self.recipe)
 
     @functools.cached_property
     def samples(self) -> Samples:

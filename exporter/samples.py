@@ -1,8 +1,9 @@
-"""What parity is measured on: photographs and seeded noise, and the batches that they are run in."""
+"""What parity is measured on: photographs or the recipe's own images, seeded noise, and the batches they run in."""
 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,10 +40,11 @@ class Samples:
     names: tuple[str, ...]
 
 
-def paths(folder: Path | None) -> list[Path]:
-    """The files that parity runs on: of the user's folder, else the shipped photographs."""
+def paths(folder: Path | None, recipe: Recipe | None = None) -> list[Path]:
+    """The files that parity runs on: of the user's folder, else none for a recipe with images of its own, else
+    scikit-image's photographs."""
     if folder is None:
-        return shipped()
+        return [] if recipe is not None and recipe.held_out is not None else shipped()
     from calibration import images
 
     found = images.files(folder)
@@ -77,25 +79,36 @@ def fingerprint(files: list[Path]) -> str:
 
 
 def load(recipe: Recipe, files: list[Path]) -> Samples:
-    """Decode and preprocess ``files`` as the recipe says, and add the noise; a file that is no image is an error."""
+    """Decode and preprocess ``files`` as the recipe says, and add the noise; a file that is no image is an error.
+
+    Without files the recipe's own held-out images are taken, as many as there are shipped photographs.
+    """
     import numpy as np
 
     from calibration import images
 
-    rows = [images.preprocess(images.decode(path), recipe.preprocessing) for path in files]
+    if files:
+        rows = [images.preprocess(images.decode(path), recipe.preprocessing) for path in files]
+        own = [path.name for path in files]
+    else:
+        rows = [row for row, _ in itertools.islice(recipe.held_out(recipe), len(PHOTOGRAPHS))]
+        own = [f"held-out image {i}" for i in range(len(rows))]
     noise = np.random.default_rng(SEED).standard_normal((NOISE_ROWS, *recipe.inputs[0].shape), dtype=np.float32)
-    names = (*(path.name for path in files), *(f"noise {i}" for i in range(NOISE_ROWS)))
+    names = (*own, *(f"noise {i}" for i in range(NOISE_ROWS)))
     return Samples(np.concatenate([np.stack(rows), noise]), names)
 
 
-def schedule(count: int, batch: Batch) -> list[np.ndarray]:
+def schedule(count: int, batch: Batch, noise: bool = True) -> list[np.ndarray]:
     """Which rows run together: the profile's minimum, an odd batch, the profile's maximum; together all of them.
 
     Rows are shuffled, and repeated where a batch is larger than their number, so a graph that has a batch size or a
     row's position baked in gives some row the answer of another. Further batches follow until every row was used.
+    Without ``noise`` the last ``NOISE_ROWS`` of the ``count`` take no part: that is how 8 bits are judged, which are
+    calibrated for images and clip what no image has.
     """
     import numpy as np
 
+    count -= 0 if noise else NOISE_ROWS
     rng = np.random.default_rng(SEED)
     sizes = list(dict.fromkeys((batch.min, odd(batch), batch.max)))
     plan = []

@@ -93,6 +93,8 @@ def parity(manifest: dict) -> None:
     show(table)
     if interval := next((r["top1_interval"] for r in manifest["parity"].values() if "top1_interval" in r), None):
         print(f"top-1: at this number of different images the true agreement lies in {_percent(interval)} (95 %)")
+    if manifest["quantized"]:
+        print("8 bits are judged on the images alone: seeded noise has ranges that no image was calibrated for")
     print("x noise: in units of the noise floor, what torch and ONNX Runtime differ by on the same FP32 graph")
     for name, rung in manifest["parity"].items():
         if "box_iou" in rung:

@@ -67,7 +67,7 @@ def manifest(**changes) -> dict:
     return made
 
 
-def write(out, name="fp16", *, model="toy", cache=True, kernels=KERNELS, error=1e-3, **changes):
+def write(out, name="fp16", *, model="toy", cache=True, kernels=KERNELS, error=1e-3, noise=True, **changes):
     """A bundle in ``out/<model>/<name>``, and its stages ``reference`` and ``typed_parity`` in the cache."""
     precision = name.removesuffix(".failed")
     stages = {"reference": "reference-key", "typed_parity": f"typed-{name}"}
@@ -78,11 +78,11 @@ def write(out, name="fp16", *, model="toy", cache=True, kernels=KERNELS, error=1
     if kernels is not None:
         (folder / "kernels.json").write_text(json.dumps(kernels))
     if cache:
-        stages_of(out, record, error)
+        stages_of(out, record, error, noise)
     return folder
 
 
-def stages_of(out, record, error) -> None:
+def stages_of(out, record, error, noise=True) -> None:
     """What the parity stages leave: eight samples, and ``typed`` answers that are ``error`` off in one place each."""
     files = samples.paths(None)
     names = [path.name for path in files] + [f"noise {i}" for i in range(samples.NOISE_ROWS)]
@@ -92,7 +92,7 @@ def stages_of(out, record, error) -> None:
         shapes = {"logits": (7, 10), "boxes": (7, 4)}
     expected = {o["name"]: rng.standard_normal((len(names), *shapes[o["name"]]), np.float32) for o in record["outputs"]}
     typed = []
-    for rows in samples.schedule(len(names), BATCH):
+    for rows in samples.schedule(len(names), BATCH, noise):
         batch = {name: value[rows].copy() for name, value in expected.items()}
         for value in batch.values():
             value.reshape(len(rows), -1)[:, 0] += error * (1 + rows)  # the last sample, of noise, is the worst

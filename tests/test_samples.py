@@ -177,3 +177,19 @@ def test_the_fingerprint_follows_the_content_and_the_order(tmp_path, monkeypatch
     monkeypatch.setattr(samples, "NOISE_ROWS", 3)
     found.add(samples.fingerprint(paths))
     assert len(found) == 5
+
+
+def test_without_noise_the_last_rows_take_no_part():
+    rows = np.concatenate(samples.schedule(8, Batch(1, 4, 8), noise=False))
+    assert set(rows.tolist()) == set(range(8 - samples.NOISE_ROWS))
+
+
+def test_a_recipe_with_images_of_its_own_is_judged_on_them_unless_the_user_gives_others(tmp_path):
+    recipe = registry.recipe("vit_digits")
+    assert samples.paths(None, recipe) == [] and samples.paths(None, RECIPE)
+    found = samples.load(recipe, [])
+    own = next(recipe.held_out(recipe))[0]
+    np.testing.assert_array_equal(found.pixels[0], own)
+    assert found.names[0] == "held-out image 0" and found.names[-1] == "noise 1"
+    pictures(tmp_path, "black")
+    assert samples.paths(tmp_path, recipe)

@@ -1,7 +1,8 @@
 """Parity through depth: how far each block's output is from the torch module's, in the order of the network.
 
 The typed graph of a bundle runs as its numerics twin on a few photographs; its tensors are matched with the module's
-units as ``make blame`` does it. The result is ``depth.json`` in the bundle, cached like a stage.
+units as ``make blame`` does it, those of an 8-bit graph in the graph before its quantisation, which has their names.
+The result is ``depth.json`` in the bundle, cached like a stage.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from exporter.errors import UsageError
 from exporter.naming import block_of
 from exporter.registry import recipe_source, source
 from exporter.reporting import inputs
-from exporter.reporting.published import Published
+from exporter.reporting.published import Published, entry
 from exporter.stages.reference import versions
 from exporter.store import Entry, Store, key_of, place, sha256_file, sha256_text, unwritable, write_json
 from exporter.types import ModuleSpec, Recipe
@@ -58,7 +59,7 @@ def bring(out: Path, bundle: Published, words: inputs.Words, progress) -> Entry:
         key = key_of(parts)
         with store.lock(f"{recipe.name}.depth"):
             entry = store.find("depth", key) or store.build(
-                "depth", key, parts, lambda folder: _run(folder, bundle, recipe, weights, files, line)
+                "depth", key, parts, lambda folder: _run(folder, out, bundle, recipe, weights, files, line)
             )
         try:
             _put(entry.path(FILE), bundle.folder / FILE)
@@ -73,6 +74,7 @@ def _parts(bundle: Published, recipe: Recipe, weights, files: list[Path]) -> dic
         "schema": SCHEMA,
         "onnx": bundle.manifest["onnx"]["sha256"],
         "precision": bundle.precision,
+        "form": bundle.manifest["stages"].get("form"),
         "weights": weights.sha256,
         "classes": bundle.manifest["weights"]["classes"],
         "image": recipe.preprocessing.size,
@@ -90,7 +92,9 @@ def _put(source: Path, target: Path) -> None:
     temporary.unlink(missing_ok=True)  # two names of one file: the rename did nothing
 
 
-def _run(folder: Path, bundle: Published, recipe: Recipe, weights, files: list[Path], line) -> tuple[dict, dict]:
+def _run(
+    folder: Path, out: Path, bundle: Published, recipe: Recipe, weights, files: list[Path], line
+) -> tuple[dict, dict]:
     from exporter import onnxio, samples
     from exporter import weights as made
     from exporter.examined import Examined
@@ -99,12 +103,15 @@ def _run(folder: Path, bundle: Published, recipe: Recipe, weights, files: list[P
     module = made.module(recipe, weights, ModuleSpec(recipe.preprocessing.size, bundle.manifest["weights"]["classes"]))
     tf32 = registry.precision(bundle.precision).tf32
     graph = Examined(onnxio.load(bundle.folder / "model.onnx"), tf32)
-    pixels = samples.load(recipe, files).pixels[: len(files)]  # without the noise
-    blocks, missing = measure(graph, module, [spec.name for spec in recipe.outputs], pixels, line.show)
+    shown = samples.load(recipe, files)
+    count = min(IMAGES, len(shown.names) - samples.NOISE_ROWS)
+    pixels = shown.pixels[:count]
+    names = [spec.name for spec in recipe.outputs]
+    blocks, missing = measure(graph, module, names, pixels, line.show, _unquantized(out, bundle))
     record = {
         "schema": SCHEMA,
         "onnx": bundle.manifest["onnx"]["sha256"],
-        "images": [path.name for path in files],
+        "images": list(shown.names[:count]),
         "measure": "root mean square of the difference as a share of the torch module's, over the worst image",
         "blocks": blocks,
         "missing": missing,
@@ -113,9 +120,24 @@ def _run(folder: Path, bundle: Published, recipe: Recipe, weights, files: list[P
     return {"summary": f"{len(blocks)} blocks, {len(missing)} not found in the graph"}, {}
 
 
-def measure(graph, module, names: list[str], pixels, note=lambda text: None) -> tuple[list[dict], list[str]]:
+def _unquantized(out: Path, bundle: Published):
+    """The graph that an 8-bit one was made from; None for the others and where the cache no longer holds it."""
+    from exporter import onnxio
+    from exporter.examined import Examined
+    from exporter.stages import form
+
+    stage = entry(out, bundle, form.NAME)
+    if not registry.precision(bundle.precision).quantized or not isinstance(stage, Entry):
+        return None
+    return Examined(onnxio.load(stage.path(form.FILE)), False)
+
+
+def measure(
+    graph, module, names: list[str], pixels, note=lambda text: None, before=None
+) -> tuple[list[dict], list[str]]:
     """(error of each block's output in the network's order, blocks that the graph has no tensor for).
 
+    The module's units are looked for in ``before``, where that is given, and in ``graph`` by the names found there.
     ``error`` is against the module left to itself, ``own`` what the block's last unit added to it.
     """
     from exporter.located import BATCH, locate
@@ -123,7 +145,9 @@ def measure(graph, module, names: list[str], pixels, note=lambda text: None) -> 
 
     note("the module's blocks")
     ends = last_units(Units(module).answers(pixels[:BATCH]))
-    found = locate(graph, module, names, pixels, only=set(ends.values()), note=note)
+    only = set(ends.values())
+    known = None if before is None else locate(before, module, names, pixels[:BATCH], only=only, note=note)
+    found = locate(graph, module, names, pixels, known=known, only=only, note=note)
     by_name = {unit.name: unit for unit in found.found}
     here = {block: by_name[name] for block, name in ends.items() if name in by_name}
     rows = [

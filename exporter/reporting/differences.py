@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from exporter import arrays, samples
+from exporter import arrays, registry, samples
 from exporter.reporting.published import Published, entry
 from exporter.store import Entry
 from exporter.types import Batch
@@ -66,7 +66,9 @@ def of(out: Path, bundle: Published) -> Differences | str:
             expected = dict(stored)
         answers = arrays.read(typed.path("typed.npz"))
         names = reference.meta["samples"]
-        plan = samples.schedule(len(names), Batch(**bundle.manifest["batch"]))
+        precision = registry.precisions().get(bundle.precision)
+        noise = precision is None or not precision.quantized
+        plan = samples.schedule(len(names), Batch(**bundle.manifest["batch"]), noise)
         return between(names, plan, expected, answers)
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         return f"the cached outputs do not fit together ({type(error).__name__}: {error})"

@@ -55,10 +55,15 @@ def weights(recipe: Recipe, bundle: Published, words: Words) -> Weights:
 
 
 def photographs(out: Path, bundle: Published, words: Words) -> list[Path]:
-    """The photographs of the build, in its order; :class:`UsageError` where they are others now."""
+    """The photographs of the build, in its order, none where it ran on images of the recipe's own.
+
+    Raises :class:`UsageError` where they are others now.
+    """
     stage = entry(out, bundle, "reference")
     if not isinstance(stage, Entry):
         raise _missing(bundle, "images", stage, "the cached stage reference")
+    if stage.memory["parts"].get("images") == samples.fingerprint([]):
+        return []
     folder = words.images or option(bundle.manifest["command"], "images")
     files = samples.paths(Path(os.path.expanduser(folder)) if folder else None)
     if samples.fingerprint(files) != stage.memory["parts"].get("images"):

@@ -143,8 +143,11 @@ def _one(out: Path, bundle: Published, row: Row, names: list[str], words: inputs
         note = "Seeded random numbers, no photograph: there is nothing to see."
     else:
         try:
-            file = inputs.photographs(out, bundle, words)[row.index]
-            picture = pictures.as_seen(file, pictures.how(bundle.manifest))
+            files = inputs.photographs(out, bundle, words)
+            if files:
+                picture = pictures.as_seen(files[row.index], pictures.how(bundle.manifest))
+            else:
+                note = "An image of the recipe's own."
         except UsageError as error:
             note = f"The photograph cannot be shown: {error.what}."
         except (ValueError, KeyError, TypeError):

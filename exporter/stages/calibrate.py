@@ -49,9 +49,10 @@ def parts(build: Build) -> dict:
 def source(build: Build):
     """Where the calibration images come from; cheap, nothing is decoded."""
     from calibration import sources
+    from exporter import samples
 
     request = build.request
-    return sources.source(request.calib, build.recipe, request.calib_images, build.images)
+    return sources.source(request.calib, build.recipe, request.calib_images, build.images or samples.shipped())
 
 
 def run(build: Build, folder: Path) -> tuple[dict, dict]:

@@ -26,7 +26,7 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
         device, why = None, f"the engine is for {', '.join(build.request.targets)}, the GPU here is {device}"
     if device is None:
         return {"rungs": {"typed/engine": parity.Rung(parity.NOT_RUN, why).as_dict()}}, {}
-    feeds, _ = raw_parity.planned(build)
+    feeds, _ = raw_parity.planned(build, noise=not build.request.precision.quantized)
     expected = raw_parity.answers(build, "typed_parity", "typed")
     build.note(f"the engine on this machine's {device}")
     runner = tensorrt.runner(build.file("compile", "model.engine"), build.request.backend)

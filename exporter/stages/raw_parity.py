@@ -36,25 +36,38 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     return {"rungs": {"torch/raw": rung.as_dict()}}, {"raw": raw}
 
 
-def planned(build: Build) -> tuple[list[dict], list[dict]]:
+def planned(build: Build, noise: bool = True) -> tuple[list[dict], list[dict]]:
     """(feeds, what torch answers to them), batch by batch: the schedule of the request's profile."""
-    from exporter import samples
-
-    pixels = build.samples.pixels
-    plan = samples.schedule(len(pixels), build.request.batch)
-    answers = reference.outputs(build)
+    pixels, answers = build.samples.pixels, reference.outputs(build)
+    plan = _plan(build, noise)
     name = build.recipe.inputs[0].name
     return [{name: pixels[rows]} for rows in plan], [{k: v[rows] for k, v in answers.items()} for rows in plan]
 
 
-def answers(build: Build, stage: str, name: str) -> list[dict]:
-    """What a graph answered in an earlier comparison, batch by batch: ``<name>.npz`` of a parity stage."""
+def answers(build: Build, stage: str, name: str, noise: bool = True) -> list[dict]:
+    """What a graph answered in an earlier comparison, batch by batch: ``<name>.npz`` of a parity stage.
+
+    Without ``noise``, where the earlier comparison had it, the rows are put together as that schedule has them.
+    """
+    import numpy as np
+
     from exporter import arrays
 
     entry = build.entries[stage]
     if name not in entry.memory:
         entry.memory[name] = arrays.read(entry.path(f"{name}.npz"))
-    return entry.memory[name]
+    found = entry.memory[name]
+    if noise:
+        return found
+    ran = np.concatenate(_plan(build)).tolist()
+    together = {key: np.concatenate([batch[key] for batch in found]) for key in found[0]}
+    return [{k: v[[ran.index(row) for row in rows]] for k, v in together.items()} for rows in _plan(build, False)]
+
+
+def _plan(build: Build, noise: bool = True) -> list:
+    from exporter import samples
+
+    return samples.schedule(len(build.samples.names), build.request.batch, noise)
 
 
 def summary(entry: Entry) -> str:

@@ -23,7 +23,7 @@ def parts(build: Build) -> dict:
 
 
 def run(build: Build, folder: Path) -> tuple[dict, dict]:
-    from exporter import arrays, numerics, parity
+    from exporter import arrays, numerics, parity, samples
 
     precision = build.request.precision
     if precision.element_type == "float32" and not precision.tf32:
@@ -31,15 +31,15 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
         arrays.write(folder / "typed.npz", raw_parity.answers(build, "fp32_parity", "rewritten"))
         return {"rungs": {"rewritten/typed": parity.Rung(parity.NOT_RUN, why).as_dict()}}, {}
     numerics.canary()
-    feeds, expected = raw_parity.planned(build)
+    noise = not precision.quantized
+    feeds, expected = raw_parity.planned(build, noise)
     build.note(f"the numerics twin of {precision.name}")
     typed = parity.run_onnx(numerics.twin(build.model("type", "model.onnx"), precision.tf32), feeds)
     tolerance = build.recipe.tolerances[precision.name]
-    images = len(build.samples.names)
+    images = len(build.samples.names) - (0 if noise else samples.NOISE_ROWS)
+    rewritten = raw_parity.answers(build, "fp32_parity", "rewritten", noise)
     rungs = {
-        "rewritten/typed": parity.compare(
-            build.recipe, tolerance, raw_parity.answers(build, "fp32_parity", "rewritten"), typed, images
-        ),
+        "rewritten/typed": parity.compare(build.recipe, tolerance, rewritten, typed, images),
         "torch/typed": parity.compare(build.recipe, tolerance, expected, typed, images),
     }
     arrays.write(folder / "typed.npz", typed)

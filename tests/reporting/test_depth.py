@@ -52,3 +52,12 @@ def test_a_graph_that_is_not_the_manifests_is_refused(tmp_path):
             depth.bring(tmp_path, bundle, inputs.Words(), Progress(quiet=True))
         assert found in str(caught.value) and caught.value.next == "make engine MODEL=vit_ti PRECISION=fp16"
         (folder / "model.onnx").write_bytes(b"other")
+
+
+def test_units_of_a_graph_in_other_terms_are_found_in_the_one_before(tiny_vit):
+    module, graph = tiny_vit
+    pixels = np.random.default_rng(0).standard_normal((3, 3, *module.patch_embed.img_size), np.float32)
+    plain = depth.measure(Examined(graph), module, ["logits"], pixels)
+    calls = []
+    again = depth.measure(Examined(graph), module, ["logits"], pixels, calls.append, Examined(graph))
+    assert again == plain and calls.count("looking for the module's units in the graph") == 1

@@ -48,3 +48,9 @@ def test_best_classes_and_boxes_are_the_surest_five():
     queries = np.array([[0, 9, 0], [0, 0, 9], [3, 0, 0]], np.float32)  # the second is sure of no object
     boxes = differences.best_boxes(queries, np.eye(3, 4, dtype=np.float32))
     assert [(q, c) for q, c, *_ in boxes] == [(0, 1), (2, 0), (1, 0)] and boxes[0][3] == [1.0, 0.0, 0.0, 0.0]
+
+
+def test_eight_bits_were_judged_without_noise(tmp_path):
+    bundles.write(tmp_path, "int8", noise=False)
+    made = differences.of(tmp_path, published.find(tmp_path, "toy")[0][0])
+    assert len(made.rows) == 6 and {row.name for row in made.rows}.isdisjoint({"noise 0", "noise 1"})

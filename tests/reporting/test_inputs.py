@@ -56,3 +56,10 @@ def test_a_checkpoint_is_looked_for_where_the_command_says(tmp_path):
 
 def test_noise_is_known_by_its_name():
     assert inputs.is_noise("noise 1") and not inputs.is_noise("noise.png") and not inputs.is_noise("noise of cars")
+
+
+def test_a_build_on_images_of_the_recipes_own_has_no_photographs(tmp_path):
+    bundle = one(tmp_path)
+    file = tmp_path / ".cache" / "reference" / "reference-key" / "entry.json"
+    file.write_text(file.read_text().replace(samples.fingerprint(samples.paths(None)), samples.fingerprint([])))
+    assert inputs.photographs(tmp_path, bundle, inputs.Words()) == []
