@@ -10,14 +10,16 @@ RUN := .venv/bin/python
 READY := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
 
 # Values reach the shell through the environment, so that a path may hold any character.
-export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM ONNX CALIB CALIB_IMAGES OBSERVER DATA MAX_DROP
+export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM ONNX CALIB CALIB_IMAGES OBSERVER DATA MAX_DROP MAX_ERROR MIN_TOP1_AGREEMENT
 REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(TARGET),--target "$$TARGET") $(if $(BATCH),--batch "$$BATCH") $(if $(WEIGHTS),--weights "$$WEIGHTS") \
 	$(if $(IMAGE),--image "$$IMAGE") $(if $(IO),--io "$$IO") $(if $(IMAGES),--images "$$IMAGES") \
 	$(if $(OUT),--out "$$OUT") $(if $(BACKEND),--backend "$$BACKEND") $(if $(WITHOUT),--without "$$WITHOUT") \
 	$(if $(FORM),--form "$$FORM") $(if $(CALIB),--calib "$$CALIB") \
 	$(if $(CALIB_IMAGES),--calib-images "$$CALIB_IMAGES") $(if $(OBSERVER),--observer "$$OBSERVER") \
-	$(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(REQUIRE_GAIN),--require-gain) $(if $(MAX_DROP),--max-drop "$$MAX_DROP") $(if $(QUIET),--quiet) $(if $(JSON),--json)
+	$(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(REQUIRE_GAIN),--require-gain) $(if $(MAX_DROP),--max-drop "$$MAX_DROP") \
+	$(if $(MAX_ERROR),--max-error "$$MAX_ERROR") $(if $(MIN_TOP1_AGREEMENT),--min-top1-agreement "$$MIN_TOP1_AGREEMENT") \
+	$(if $(QUIET),--quiet) $(if $(JSON),--json)
 
 # Every precision that was built, unless PRECISION was given.
 REPORT = "$$MODEL" --precision $(if $(filter file,$(origin PRECISION)),all,"$$PRECISION") \
@@ -49,7 +51,9 @@ help:  ## this text
 	@echo '  CALIB_IMAGES=512  how many of them       512'
 	@echo '  OBSERVER=entropy  minmax percentile entropy mse                       mse'
 	@echo '  DATA=folder       labelled images for accuracy, a folder a class      the recipe'"'"'s own'
-	@echo '  MAX_DROP=0.5      points of top-1 that int8 and fp8 may lose          any'
+	@echo '  MAX_DROP=0.5      points of top-1 that may be lost: blocks stay wider until it holds          any'
+	@echo '  MIN_TOP1_AGREEMENT=0.995   the same budget as a share of images'
+	@echo '  MAX_ERROR=0.001   the largest error of an output, as a share of its largest value             any'
 	@echo '  ONNX=model.onnx   a graph for blame to judge                          the model'"'"'s own'
 	@echo '  REQUIRE_GAIN=1    fail where int8 or fp8 is no faster than the 16-bit engine'
 	@echo '  DEPTH=1           report: measure the error of each block, half a minute or more a build'

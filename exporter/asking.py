@@ -25,7 +25,9 @@ def add_request(verb: argparse.ArgumentParser) -> None:
     add("--calib", help="images to calibrate int8 and fp8 on: a folder, .npy or .npz (default: the recipe's, --images)")
     add("--calib-images", default="512", help="how many of them, a seeded subset (default: 512)")
     add("--observer", default="mse", help="how clipping ranges are chosen: minmax, percentile, entropy, mse (default)")
-    add("--max-drop", help="points of top-1 that int8 or fp8 may lose; blocks stay in 16 bits until it does")
+    add("--max-drop", help="points of top-1 that may be lost; blocks stay in 16 bits, or FP32, until it holds")
+    add("--min-top1-agreement", help="the same as a share of images: 0.995 is --max-drop 0.5")
+    add("--max-error", help="the largest error of an output, as a share of its largest value; likewise")
     add("--require-gain", action="store_true", help="fail where int8 or fp8 is no faster than the 16-bit engine")
     add("--allow-unfused", action="store_true", help="let a build pass that the compiler fused less than promised")
     add("--quiet", action="store_true", help="no progress, only the verdict")
@@ -53,6 +55,8 @@ def request(arguments):
         "calib_images",
         "observer",
         "max_drop",
+        "min_top1_agreement",
+        "max_error",
         "require_gain",
         "command",
     )

@@ -21,12 +21,12 @@ from exporter.examined import Examined
 from exporter.located import Located, Unit, locate
 from exporter.naming import block_of, path_of
 from exporter.progress import Progress
-from exporter.stages import form, rewrite, trace, typed, weights
+from exporter.stages import form, islands, rewrite, trace, typed, weights
 from exporter.types import Recipe, Request, Tolerance
 from exporter.units import Units, owner
 
 FORMED = (weights, trace, rewrite, form)
-STAGES = (*FORMED, typed)
+STAGES = (*FORMED, islands, typed)
 
 LIMITS = {"float32": 1e-5, "tf32": 4e-3, "float16": 4e-3, "bfloat16": 3e-2}
 """What a unit may add to the error, by what it computes in: about eight roundings of the narrow types, and ten times

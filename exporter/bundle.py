@@ -26,8 +26,9 @@ from exporter.store import Entry, place, publish_folder, sha256_file, sha256_tex
 SHARED = ("trace", "rewrite")
 """The stages whose files lie beside the precisions of a model."""
 
-OF_8_BITS = {"calibrate": "calibration.json", "place": "placement.json"}
-"""What an 8-bit bundle has besides: clipping ranges and where they came from; the candidates and their scores."""
+OF_SOME = {"calibrate": "calibration.json", "place": "placement.json", "islands": "islands.json"}
+"""What some bundles have besides: clipping ranges and where they came from; an 8-bit precision's candidates and their
+scores; the search for what a budget keeps in FP32."""
 
 OF_THE_RUN = frozenset({"seconds", "reused", "peak_rss_bytes", "command"})
 """Fields of the manifest that tell of the run that made the bundle; a later run may differ in them."""
@@ -93,7 +94,7 @@ def publish(build: Build) -> Bundle:
 def _files(build: Build) -> dict[str, str]:
     """The bundle's files and the stage of each; a model over the single-file limit has its weights beside it."""
     files = {name: stage for stage in ("type", "compile") for name in build.entries[stage].files}
-    return files | {name: stage for stage, name in OF_8_BITS.items() if stage in build.entries}
+    return files | {name: stage for stage, name in OF_SOME.items() if stage in build.entries}
 
 
 def _current(folder: Path, record: dict, build: Build) -> dict | None:
@@ -185,6 +186,7 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
         "unfused_attention": engine.meta["unfused_attention"],
         "unfused_allowed": request.allow_unfused and checks.fusion_failure(build) is not None,
         "parity": ladder.rungs(build),
+        "islands": _islands(entries),
         "quantized": typed.meta["quantized"],
         "left_in_16_bit": typed.meta["left"] if request.precision.quantized else {},
         "calibration": _calibration(entries),
@@ -201,6 +203,13 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
         "peak_rss_bytes": peak_rss(build),
         "command": request.command,
     }
+
+
+def _islands(entries: dict[str, Entry]) -> dict | None:
+    """Which blocks a budget keeps in FP32, at what cost, and the blocks by their errors; None without a budget."""
+    if "islands" not in entries:
+        return None
+    return {k: v for k, v in entries["islands"].meta.items() if k != "search"}
 
 
 def _calibration(entries: dict[str, Entry]) -> dict | None:

@@ -6,7 +6,7 @@ FP32 (sums and powers, constants that the type does not have) says :mod:`exporte
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,11 +40,16 @@ class Typed:
 
 
 def cast(
-    model: onnx.ModelProto, precision: Precision, io: str = "fp32", beyond: Mapping[str, str] | None = None
+    model: onnx.ModelProto,
+    precision: Precision,
+    io: str = "fp32",
+    beyond: Mapping[str, str] | None = None,
+    islands: Collection[str] = (),
 ) -> Typed:
     """Type ``model`` (FP32, edited in place) for ``precision``; inputs and outputs are FP32 or, by ``io``, its type.
 
-    ``beyond``: tensors that leave the type's range, and why; nodes that make or read them stay in FP32.
+    ``beyond``: tensors that leave the type's range, and why; nodes that make or read them stay in FP32. ``islands``:
+    blocks or parts of blocks (:mod:`exporter.naming`) all of whose nodes do.
 
     Raises :class:`UsageError` for a graph with control flow, whose bodies are not typed.
     """
@@ -61,7 +66,7 @@ def cast(
                 next="PRECISION=fp32",
             )
     types = infer(model).types
-    kept = keeping.kept(model, precision, types, beyond)
+    kept = keeping.kept(model, precision, types, beyond, islands)
     typed = _Caster(model, target, types, kept).run(io)
     del model.graph.value_info[:]
     return typed

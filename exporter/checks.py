@@ -32,17 +32,21 @@ def failed(build: Build) -> tuple[CheckFailed, ...]:
 
 
 def fusion_failure(build: Build) -> CheckFailed | None:
-    """The fusion contract: how many attention blocks the recipe says lie in one kernel each."""
-    from exporter.naming import block_of, path_of
+    """The fusion contract: how many attention blocks the recipe says lie in one kernel each, FP32 islands aside."""
+    from exporter.naming import block_of, part_of, path_of
+    from exporter.stages import islands
 
     precision = build.request.precision
     due = build.recipe.fused_attention.get(precision.name, build.recipe.fused_attention.get(precision.base, 0))
-    meta = build.entries["compile"].meta
+    meta, wide = build.entries["compile"].meta, islands.kept(build)
+    places = {name: (block_of(path_of(name)), part_of(path_of(name))) for name in meta["unfused_attention"]}
+    unfused = [name for name, place in places.items() if wide.isdisjoint(place)]
+    due -= len(places) - len(unfused)  # the compiler fuses no attention in FP32
     if len(meta["fused_attention"]) >= due:
         return None
-    blocks = list(dict.fromkeys(block_of(path_of(name)) for name in meta["unfused_attention"]))
+    blocks = list(dict.fromkeys(places[name][0] for name in unfused))
     report = json.loads(build.file("compile", "kernels.json").read_text())
-    kernels = [k["name"] for k in report["kernels"] if set(k["nodes"]) & set(meta["unfused_attention"])]
+    kernels = [k["name"] for k in report["kernels"] if set(k["nodes"]) & set(unfused)]
     return CheckFailed(
         "the compiler did not fuse the attention that the recipe says it fuses",
         model=build.recipe.name,

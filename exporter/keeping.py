@@ -8,13 +8,14 @@ nodes that stay, whose large intermediates would pass through the narrow type af
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import ml_dtypes
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from exporter.naming import block_of, part_of, path_of
 from exporter.types import Precision
 
 MOVES = frozenset(
@@ -34,18 +35,26 @@ READERS = MOVES | ELEMENTWISE | {"Softmax", "LogSoftmax"}
 
 
 def kept(
-    model: onnx.ModelProto, precision: Precision, types: dict[str, int], beyond: Mapping[str, str] | None = None
+    model: onnx.ModelProto,
+    precision: Precision,
+    types: dict[str, int],
+    beyond: Mapping[str, str] | None = None,
+    islands: Collection[str] = (),
 ) -> dict[str, str]:
     """The nodes of an FP32 graph, in topological order, that stay in FP32, by name, with the reason.
 
     ``types`` are the element types of its tensors; nodes that no float enters or leaves stay what they are. ``beyond``
     says why tensors were seen to leave the type's range (:mod:`exporter.probe`): who makes and who reads them stays.
+    ``islands`` are blocks and parts of blocks that stay whole.
     """
     beyond = beyond or {}
     nodes = [n for n in model.graph.node if any(_is_float(name, types) for name in (*n.input, *n.output))]
     found = {}
     for node in nodes:
-        if node.op_type in precision.keep_fp32:
+        path = path_of(node.name)
+        if (island := next((p for p in (block_of(path), part_of(path)) if p in islands), None)) is not None:
+            found[node.name] = f"{island} is an island in FP32, for the error's sake"
+        elif node.op_type in precision.keep_fp32:
             found[node.name] = f"{node.op_type} sums or powers in FP32"
         elif node.op_type == "Mul" and len(set(node.input)) == 1 and precision.keep_fp32:
             found[node.name] = "a square in FP32"

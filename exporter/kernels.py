@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
 
@@ -74,7 +74,11 @@ class Kernel:
     @property
     def block(self) -> str:
         """The block that most of its nodes are of, the first one where two tie."""
-        counts = Counter(block_of(path_of(node)) for node in self.nodes)
+        return self.mostly(block_of)
+
+    def mostly(self, of: Callable[[str], str]) -> str:
+        """What ``of`` makes of the module paths of most of its nodes, of the first ones where two tie; '' of none."""
+        counts = Counter(of(path_of(node)) for node in self.nodes)
         return counts.most_common(1)[0][0] if counts else ""
 
     @property

@@ -32,3 +32,16 @@ def block_of(path: str) -> str:
 
 CONTAINERS = frozenset({"blocks", "layers", "layer", "stages", "block"})
 """Names under which libraries number the blocks of a stage."""
+
+
+def part_of(path: str) -> str:
+    """The part of a block that a module path lies in: ``layers.0.blocks.1.attn`` of ``layers.0.blocks.1.attn.qkv``.
+
+    What is the block's own, its residual sums, is ``layers.0.blocks.1 (own)``: a name that no block has.
+    """
+    block = block_of(path)
+    rest = path.removeprefix(block).lstrip(".") if block != ROOT else ""
+    return f"{block}.{rest.split('.')[0]}" if rest else f"{block}{OWN}"
+
+
+OWN = " (own)"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from exporter import registry, targets
+from exporter import goal, registry, targets
 from exporter.backends import tensorrt
 from exporter.errors import UsageError, nearest
 from exporter.store import unwritable
@@ -40,6 +40,8 @@ def parse(
     calib_images: str | int = 512,
     observer: str = "mse",
     max_drop: str | float | None = None,
+    min_top1_agreement: str | float | None = None,
+    max_error: str | float | None = None,
     require_gain: bool = False,
     command: str = "",
 ) -> Request:
@@ -64,7 +66,7 @@ def parse(
             calib=parse_calib(calib),
             calib_images=parse_calib_images(calib_images),
             observer=parse_observer(observer),
-            max_drop=parse_max_drop(max_drop),
+            goal=goal.parse(max_drop, min_top1_agreement, max_error),
             require_gain=require_gain,
             command=command,
         )
@@ -207,19 +209,6 @@ def parse_calib_images(text: str | int) -> int:
             "CALIB_IMAGES is out of range", found=text, expected="1 to 1000000 images", next="CALIB_IMAGES=512"
         )
     return count
-
-
-def parse_max_drop(text: str | float | None) -> float | None:
-    """Points of top-1 that may be lost; None is no limit."""
-    if text is None:
-        return None
-    try:
-        points = float(text)
-    except ValueError:
-        points = -1.0
-    if not 0 <= points <= 100:
-        raise UsageError("MAX_DROP is no number of points", found=text, expected="0 to 100", next="MAX_DROP=0.5")
-    return points
 
 
 def parse_observer(name: str) -> str:

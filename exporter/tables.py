@@ -31,6 +31,8 @@ def verdict(manifest: dict, folder: Path) -> None:
     bounds = [f"{k['chip']} {k['roofline_us'] / 1e3:.2f} ms" for k in manifest["kernels"].values() if k["roofline_us"]]
     if bounds:
         print(f"  floor       {', '.join(bounds)}  (roofline at batch {first['batch']}: no faster than that)")
+    if manifest["islands"]:
+        print(f"  islands     {_islands(manifest['islands'])}")
     if manifest["against_base"]:
         print(f"  gain        {_gain(manifest['against_base'])}")
     print(f"  parity      passed: {', '.join(ran) or 'nothing'}")
@@ -41,12 +43,19 @@ def verdict(manifest: dict, folder: Path) -> None:
         print(f"              not run: {name}: {why}")
 
 
+def _islands(facts: dict) -> str:
+    """What a budget keeps in FP32, and the error without and with it."""
+    kept = ", ".join(facts["kept"]) or "nothing"
+    before, after = facts["before"]["relative_max"], facts["after"]["relative_max"]
+    return f"{kept} in FP32 for {facts['goal']}: largest error {before:.1e} -> {after:.1e} on {facts['images']} images"
+
+
 def _gain(facts: dict) -> str:
     """What eight bits gain over sixteen, by the kernels of both engines."""
     from exporter.stages.place import best_row
 
     base, best = facts["rows"][facts["base"]], best_row(facts)
-    left = f"; {len(facts['left'])} blocks left in 16 bits for MAX_DROP={facts['max_drop']:g}" if facts["left"] else ""
+    left = f"; {len(facts['left'])} blocks left in 16 bits for {facts['goal']}" if facts["left"] else ""
     verdict = "" if facts["gain"] > 1.0 else f"NOT FASTER: PRECISION={facts['base']} is better here; "
     return (
         f"{verdict}{facts['gain']:.2f}x {facts['base']} at batch {facts['batch']} by the compiler's kernels: "

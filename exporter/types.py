@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from exporter.goal import Goal
+
 if TYPE_CHECKING:
     import torch
 
@@ -232,8 +234,8 @@ class Request:
     calib: Path | None = None
     """Images to calibrate an 8-bit precision on; None takes the recipe's own, else those of parity."""
     calib_images: int = 512
-    max_drop: float | None = None
-    """Points of top-1 agreement with FP32 that an 8-bit engine may lose; blocks stay in 16 bits until it does."""
+    goal: Goal = field(default_factory=Goal)
+    """How far the narrow graph may be from FP32; blocks stay in 16 bits, or in FP32, until it is met."""
     require_gain: bool = False
     """Whether an 8-bit engine that is no faster than the 16-bit one fails."""
     observer: str = "mse"

@@ -1,6 +1,6 @@
 import pytest
 
-from exporter.naming import ROOT, block_of, path_of
+from exporter.naming import ROOT, block_of, part_of, path_of
 
 
 @pytest.mark.parametrize("name, path", [
@@ -22,3 +22,12 @@ def test_path_of(name, path):
 ])  # fmt: skip
 def test_block_of(path, block):
     assert block_of(path) == block
+
+
+@pytest.mark.parametrize("path, part", [
+    ("layers.0.blocks.1.attn.qkv", "layers.0.blocks.1.attn"), ("layers.0.blocks.1", "layers.0.blocks.1 (own)"),
+    ("layers.1.downsample.norm", "layers.1.downsample"), ("head", "head (own)"), ("", "(model) (own)"),
+    ("patch_embed.proj", "patch_embed.proj"),
+])  # fmt: skip
+def test_the_part_of_a_block(path, part):
+    assert part_of(path) == part != block_of(path)

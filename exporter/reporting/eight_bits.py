@@ -13,7 +13,8 @@ from exporter.reporting.tables import Table, number
 from exporter.stages.place import WITHIN
 
 CANDIDATES = ("graph", ">us by kernels", ">floor us", ">kernels", ">MB moved", "fused attention", "verdict")
-SEARCH = (">blocks in 16 bits", "taken back last", ">points of top-1 lost", ">us saved", ">error of that block")
+SEARCH = (">blocks in 16 bits", "taken back last", ">points of top-1 lost", ">largest error", ">us saved",
+          ">error of that block")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,7 @@ def _search(bundle: Published, found: dict) -> Table | None:
         return None
     rows = [
         (str(len(row["left"])), row["left"][-1] if row["left"] else "", number(row["drop"], ".2f"),
-         number(row["saved_us"], ".0f"), number(row.get("error")))
+         number(row["relative_max"]), number(row["saved_us"], ".0f"), number(row.get("own")))
         for row in found["search"]
     ]  # fmt: skip
-    limit = f"{float(found['max_drop']):g}" if found["max_drop"] is not None else "any"
-    return Table(f"{bundle.name}: blocks back to 16 bits until the drop is at most {limit} points", SEARCH, rows)
+    return Table(f"{bundle.name}: blocks back to 16 bits until {found['goal']} holds", SEARCH, rows)

@@ -76,6 +76,7 @@ def contents(out: Path, model: str, bundles: Sequence[Published], unread: Sequen
         ],
         "forms": tables.shared(bundles, lambda m: f"{m['attention_form']['name']}: {m['attention_form']['why']}"),
         "left_alone": _pairs(bundles, "refused", ("node", "why"), "Left as it was by a rewrite"),
+        "islands": [table for b in bundles if (table := tables.islands(b))],
         "kept": _pairs(bundles, "kept_fp32", ("node", "why"), "Kept in FP32"),
         "near": _pairs(bundles, "near_the_limit", ("tensor", "why"), "Near the limit of the type"),
         "versions": _versions(bundles),

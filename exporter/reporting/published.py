@@ -21,9 +21,13 @@ RUNG = {"status": str, "why": str, "relative_max?": NUMBER, "cosine?": NUMBER, "
         "samples?": int, "tolerance?": {"relative_max": NUMBER}}  # fmt: skip
 SCORE = {"kernels?": int, "fused?": int, "due?": int, "bytes_moved?": NUMBER, "floor_us?": NUMBER,
          "total_us?": NUMBER, "refused?": str}  # fmt: skip
-SEARCH = {"left": [str], "drop": NUMBER, "saved_us": NUMBER, "error?": NUMBER}
+SEARCH = {"left": [str], "drop": NUMBER, "relative_max": NUMBER, "saved_us": NUMBER, "own?": NUMBER}
 AGAINST = {"base": str, "winner": str, "gain": NUMBER, "batch": int, "rows": {ANY: SCORE}, "left": [str],
-           "max_drop?": NUMBER, "search": [SEARCH]}  # fmt: skip
+           "goal": str, "search": [SEARCH]}  # fmt: skip
+MEASURED = {"drop": NUMBER, "relative_max": NUMBER}
+ISLANDS = {"goal": str, "images": int, "kept": [str], "before": MEASURED, "after": MEASURED,
+           "ranked": [{"block": str, "error": NUMBER, "recovered": NUMBER, "kernels": int, "bytes": NUMBER,
+                       "us": NUMBER}]}  # fmt: skip
 MANIFEST = {
     "status": str,
     "failures": [{"what": str, "found?": str}],
@@ -52,6 +56,7 @@ MANIFEST = {
     "left_in_16_bit?": {ANY: str},
     "calibration?": {"source": str, "images": int, "method": str, "skipped": int},
     "against_base?": AGAINST,
+    "islands?": ISLANDS,
     "versions": {ANY: str},
     "stages": {ANY: str},
     "command": str,

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from exporter.naming import OWN, block_of
 from exporter.reporting.published import Published
 
 BIGGEST = 10
@@ -135,6 +136,30 @@ def rewrites(manifest: dict) -> list[tuple[str, ...]]:
     ]
 
 
+def islands(bundle: Published) -> Table | None:
+    """The blocks by their error, with what each costs in FP32 and recovers; None where no budget asked for it."""
+    found = bundle.manifest.get("islands")
+    if not found:
+        return None
+    rows = []
+    for r in found["ranked"]:
+        error, kernels, mb = float(r["error"]), r["kernels"], float(r["bytes"]) / 1e6
+        each = [number(error / cost) if cost > 0 else "costs none" for cost in (kernels, mb)]
+        kept = [name for name in found["kept"] if block_of(name.removesuffix(OWN)) == r["block"]]
+        figures = (
+            number(error),
+            number(r["recovered"], ".1%"),
+            str(kernels),
+            number(mb, ".2f"),
+            number(r["us"], ".1f"),
+        )
+        rows.append((r["block"], *figures, *each, ", ".join(kept) or "no"))
+    goal = f"{found['goal']} on {found['images']} images"
+    return Table(f"{bundle.name}: FP32 islands for {goal}", ISLANDS, rows)
+
+
+ISLANDS = ("block", ">squared error", ">share", ">kernels added", ">MB added", ">us added", ">error a kernel",
+           ">error a MB", "in FP32")  # fmt: skip
 REWRITES = ("rewrite", ">matches", ">nodes", ">max error")
 
 

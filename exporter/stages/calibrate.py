@@ -33,17 +33,22 @@ def wanted(request: Request) -> bool:
 
 
 def parts(build: Build) -> dict:
-    from exporter.registry import recipe_source
-
     found = source(build)
     return {
-        "images": [sha256_file(path) for path in found.files] or recipe_source(build.recipe),
+        "images": files(build),
         "count": found.count,
         "preprocessing": vars(build.recipe.preprocessing),
         "method": build.request.observer,
         "quantized": build.request.precision.quantized,
         "versions": versions("onnx", "onnxruntime", "numpy", "pillow", "ml-dtypes"),
     }
+
+
+def files(build: Build) -> list[str] | str:
+    """What tells one set of calibration images from another: hashes of files, or the source of what makes them."""
+    from exporter.registry import recipe_source
+
+    return [sha256_file(path) for path in source(build).files] or recipe_source(build.recipe)
 
 
 def source(build: Build):

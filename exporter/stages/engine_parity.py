@@ -15,7 +15,12 @@ PROOF = True
 
 
 def parts(build: Build) -> dict:
-    return {"device": tensorrt.cuda_device(), "batch": str(build.request.batch), "io": build.request.io}
+    return {
+        "device": tensorrt.cuda_device(),
+        "tolerance": vars(raw_parity.tolerance(build)),
+        "batch": str(build.request.batch),
+        "io": build.request.io,
+    }
 
 
 def run(build: Build, folder: Path) -> tuple[dict, dict]:
@@ -31,7 +36,7 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     build.note(f"the engine on this machine's {device}")
     runner = tensorrt.runner(build.file("compile", "model.engine"), build.request.backend)
     found = parity.run(runner, [typed(feed, build) for feed in feeds])
-    tolerance = build.recipe.tolerances[build.request.precision.name]
+    tolerance = raw_parity.tolerance(build)
     return {
         "rungs": {
             "typed/engine": parity.compare(build.recipe, tolerance, expected, found, len(build.samples.names)).as_dict()

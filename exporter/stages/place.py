@@ -36,7 +36,7 @@ FILE = "placement.json"
 EVERYTHING, PRODUCTS = "products and attention", "products"
 CANDIDATES = {EVERYTHING: True, PRODUCTS: False}
 """Whether attention's own products are quantised, by name."""
-WITHIN = "within MAX_DROP"
+WITHIN = "within the budget"
 
 wanted = calibrate.wanted
 
@@ -49,7 +49,7 @@ def parts(build: Build) -> dict:
         "target": request.targets[0],
         "batch": request.batch.opt,
         "precision": request.precision.name,
-        "max_drop": request.max_drop,
+        "goal": str(request.goal),
     }
 
 
@@ -81,7 +81,7 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
         )
     winner = min(scored, key=lambda name: (rows[name]["due"] - rows[name]["fused"], rows[name]["total_us"]))
     left, table = [], []
-    if request.max_drop is not None:
+    if request.goal:
         left, table = _within(build, balanced, chosen(at, winner), kernels[base.precision.name], kernels[winner])
     if left:
         build.note(f"{request.precision.name} without {len(left)} blocks")
@@ -89,7 +89,7 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
         rows[WITHIN], _ = _score(typed.finish(balanced, fixed, amax=amax, at=kept), fixed)
     gain = round(rows[base.precision.name]["total_us"] / rows[WITHIN if left else winner]["total_us"], 3)
     facts = {"base": base.precision.name, "winner": winner, "gain": gain, "batch": fixed.batch.opt, "rows": rows}
-    facts |= {"left": left, "max_drop": request.max_drop, "search": table}
+    facts |= {"left": left, "goal": str(request.goal), "search": table}
     write_json(folder / FILE, facts)
     return facts, {"balanced": (balanced, reports)}
 
@@ -111,13 +111,16 @@ def _within(build: Build, balanced, at, base: list, quantised: list) -> tuple[li
     free = replace(request, batch=Batch(1, 8, 32), io="fp32")
     savings = budget.saved(base, quantised, roofline.nearest(request.targets[0]))
     rows = calibrate.source(build).rows(lambda name, why: None)
-    answers = budget.Answers(build.model("form", form.FILE), rows, request.recipe.task)
+    answers = budget.Answers(build.model("form", form.FILE), rows, request.recipe.task, request.goal)
 
-    def made(placed):
-        return typed.finish(balanced, free, amax=amax, at=placed).model
+    def made(out: frozenset[str]):
+        placed = at.without(out)
+        return typed.finish(balanced, free, amax=amax, at=placed).model if placed.products else None
 
-    _, table = budget.search(at, made, answers, savings, request.max_drop, build.note)
-    return table[-1]["left"], table
+    blocks = list(dict.fromkeys(p.block for p in at.products))
+    table = budget.search(blocks, made, answers, savings, request.goal, build.note)
+    first = table[-1]["left"]
+    return (budget.release(first, {}, savings, made, answers, request.goal, build.note)[0] if first else []), table
 
 
 def _score(made: typed.Made, request: Request) -> tuple[dict, list]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from exporter.build import Build
 from exporter.stages import reference
 from exporter.store import Entry
+from exporter.types import Tolerance
 
 NAME = "raw_parity"
 NEEDS = ("reference", "trace")
@@ -34,6 +36,12 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     rung = parity.compare(build.recipe, tolerance, expected, raw, len(build.samples.names))
     arrays.write(folder / "raw.npz", raw)
     return {"rungs": {"torch/raw": rung.as_dict()}}, {"raw": raw}
+
+
+def tolerance(build: Build) -> Tolerance:
+    """What the typed graph is allowed: the recipe's tolerance, or ``MAX_ERROR`` where that is less."""
+    own, error = build.recipe.tolerances[build.request.precision.name], build.request.goal.error
+    return own if error is None else replace(own, relative_max=min(own.relative_max, error))
 
 
 def planned(build: Build, noise: bool = True) -> tuple[list[dict], list[dict]]:

@@ -14,7 +14,7 @@ from exporter.store import Entry, write_json
 from exporter.types import Request
 
 NAME = "type"
-NEEDS = ("form", "calibrate", "place")
+NEEDS = ("form", "islands", "calibrate", "place")
 CODE = (
     "exporter.casting",
     "exporter.keeping",
@@ -71,13 +71,30 @@ def make(canonical, request: Request, chosen: Choice, note: Callable[[str], None
     return finish(formed, request, note), reports
 
 
+def observe(model, request: Request, pixels, note: Callable[[str], None]) -> dict:
+    """The range of every tensor on images (S, 3, H, W), for a type that can overflow; empty for the others."""
+    from exporter import probe
+
+    if request.precision.element_type != "float16":
+        return {}
+    note("the range of every tensor on the images")
+    return probe.observe(model, pixels)
+
+
 def finish(
-    model, request: Request, note: Callable[[str], None] = lambda text: None, pixels=None, amax=None, at=None
+    model,
+    request: Request,
+    note: Callable[[str], None] = lambda text: None,
+    *,
+    observed=None,
+    islands: frozenset[str] = frozenset(),
+    amax=None,
+    at=None,
 ) -> Made:
     """Quantise the placement ``at`` by ``amax`` where given, then type, then fix the batch; ``model`` stays as it is.
 
-    ``pixels`` are images (S, 3, H, W) on which the ranges of all tensors are observed for a type that can overflow;
-    without them nothing is.
+    ``observed``: the ranges of the tensors, where they are known; what is beyond the type stays in FP32. ``islands``:
+    blocks, or parts of them, that stay in FP32 whatever they hold.
     """
     import onnx
 
@@ -85,15 +102,12 @@ def finish(
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    observed, beyond, quantized, left = {}, {}, (), {}
-    if pixels is not None and request.precision.element_type == "float16":
-        note("the range of every tensor on the images")
-        observed = probe.observe(copy, pixels)
-        beyond = probe.beyond(observed, "float16")
+    observed, quantized, left = observed or {}, (), {}
+    beyond = probe.beyond(observed, "float16") if observed else {}
     if at is not None:
         at = at.ranged(amax)
         quantized, left = quantizing.quantize(copy, at, amax, request.precision).nodes, at.left
-    typed = casting.cast(copy, request.precision, request.io, beyond)
+    typed = casting.cast(copy, request.precision, request.io, beyond, islands)
     if request.batch.static:
         onnxio.fix_batch(typed.model, request.batch.opt)
     note("checking model.onnx")
@@ -104,18 +118,20 @@ def finish(
 def run(build: Build, folder: Path) -> tuple[dict, dict]:
     from exporter import onnxio, placement, probe
     from exporter.emitted import softmaxes
-    from exporter.stages import place
+    from exporter.stages import islands, place
 
-    narrow = build.request.precision.element_type == "float16"
-    pixels = build.samples.pixels if narrow else None
     reports = []
     if calibrate.wanted(build.request):
         model, reports = place.balanced(build)
         meta = build.entries["place"].meta
         at = place.chosen(placement.find(model), meta["winner"], meta["left"])
-        made = finish(model, build.request, build.note, pixels, calibrate.found(build)[1], at)
+        observed = observe(model, build.request, build.samples.pixels, build.note)
+        amax = calibrate.found(build)[1]
+        made = finish(model, build.request, build.note, observed=observed, amax=amax, at=at)
     else:
-        made = finish(build.model("form", form.FILE), build.request, build.note, pixels)
+        model = build.model("form", form.FILE)
+        observed = _observed(build, model)
+        made = finish(model, build.request, build.note, observed=observed, islands=islands.kept(build))
     close = probe.beyond(made.observed, "float16", probe.NARROW)
     for name in sorted(close, key=lambda n: -made.observed[n].amax)[:WARNED]:
         build.store.warn(f"{name}: {close[name]}; images with a wider range would overflow")
@@ -136,6 +152,14 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
         "inputs": [onnxio.describe(v) for v in made.model.graph.input],
         "outputs": [onnxio.describe(v) for v in made.model.graph.output],
     }, {FILE: made.model}
+
+
+def _observed(build: Build, model) -> dict:
+    """What the stage ``islands`` has observed, or what is observed now."""
+    entry = build.entries.get("islands")
+    if entry is not None and "observed" in entry.memory:
+        return entry.memory.pop("observed")
+    return observe(model, build.request, build.samples.pixels, build.note)
 
 
 def _rows(observed: dict) -> dict:

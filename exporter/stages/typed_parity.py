@@ -17,7 +17,7 @@ def parts(build: Build) -> dict:
     return {
         "batch": str(build.request.batch),
         "tf32": build.request.precision.tf32,
-        "tolerance": vars(build.recipe.tolerances[build.request.precision.name]),
+        "tolerance": vars(raw_parity.tolerance(build)),
         "versions": reference.versions("onnxruntime", "polygraphy", "numpy"),
     }
 
@@ -35,7 +35,7 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     feeds, expected = raw_parity.planned(build, noise)
     build.note(f"the numerics twin of {precision.name}")
     typed = parity.run_onnx(numerics.twin(build.model("type", "model.onnx"), precision.tf32), feeds)
-    tolerance = build.recipe.tolerances[precision.name]
+    tolerance = raw_parity.tolerance(build)
     images = len(build.samples.names) - (0 if noise else samples.NOISE_ROWS)
     rewritten = raw_parity.answers(build, "fp32_parity", "rewritten", noise)
     rungs = {

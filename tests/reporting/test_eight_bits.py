@@ -5,7 +5,7 @@ from exporter.reporting import eight_bits, inputs, page, published
 from exporter.stages.place import WITHIN
 
 ROW = {"kernels": 40, "fused": 6, "due": 6, "bytes_moved": 5_000_000, "floor_us": 100.0, "total_us": 180.0}
-AGAINST = {"base": "fp16", "winner": "products", "gain": 1.25, "batch": 8, "left": [], "max_drop": None, "search": [],
+AGAINST = {"base": "fp16", "winner": "products", "gain": 1.25, "batch": 8, "left": [], "goal": "", "search": [],
            "rows": {"fp16": ROW | {"total_us": 225.0}, "products": ROW,
                     "all": {"refused": "no such tactic"}}}  # fmt: skip
 CALIBRATION = {"source": "digits", "images": 512, "method": "mse", "skipped": 1}
@@ -37,12 +37,16 @@ def test_eight_bits_that_gain_nothing_are_called_that(tmp_path, gain):
 
 
 def test_the_search_for_a_budget_is_shown_block_by_block(tmp_path):
-    search = [{"left": [], "drop": 3.0, "saved_us": 50.0},
-              {"left": ["blocks.2", "blocks.0"], "drop": 0.5, "saved_us": 30.0, "error": 1e-3}]  # fmt: skip
-    found = AGAINST | {"left": ["blocks.2", "blocks.0"], "max_drop": 0.5, "search": search}
+    search = [{"left": [], "drop": 3.0, "relative_max": 0.2, "saved_us": 50.0},
+              {"left": ["blocks.2", "blocks.0"], "drop": 0.5, "relative_max": 0.1,
+               "saved_us": 30.0, "own": 1e-3}]  # fmt: skip
+    found = AGAINST | {"left": ["blocks.2", "blocks.0"], "goal": "MAX_DROP=0.5", "search": search}
     found["rows"] = found["rows"] | {WITHIN: ROW | {"total_us": 190.0}}
     (made,) = eight_bits.of(one(tmp_path, against_base=found, left_in_16_bit={"blocks.0/MatMul": "MAX_DROP"}))
-    assert made.search.rows == [("0", "", "3.00", "50", ""), ("2", "blocks.0", "0.50", "30", "1.0e-03")]
+    assert made.search.rows == [
+        ("0", "", "3.00", "2.0e-01", "50", ""),
+        ("2", "blocks.0", "0.50", "1.0e-01", "30", "1.0e-03"),
+    ]
     assert [row[-1] for row in made.candidates.rows if row[0] == WITHIN] == ["built"]
     assert made.left.rows == [("blocks.0/MatMul", "MAX_DROP")]
 

@@ -55,3 +55,16 @@ def test_equal_facts_of_several_builds_are_told_once(tmp_path):
     ]
     built[1].manifest["rewrites"][0]["matches"] = 4
     assert [names for names, _ in tables.shared(built, tables.rewrites)] == ["fp16", "bf16"]
+
+
+def test_islands_are_ranked_with_what_they_cost_and_recover(tmp_path):
+    row = {"block": "blocks.0", "error": 4e-8, "recovered": 0.4, "kernels": 2, "bytes": 2_000_000, "us": 5.0}
+    free = row | {"block": "head", "kernels": 0, "bytes": -10, "recovered": 0.6}
+    facts = {"goal": "MAX_ERROR=0.001", "images": 8, "kept": ["blocks.0.attn", "head"], "ranked": [free, row],
+             "before": {"drop": 0.0, "relative_max": 2e-3}, "after": {"drop": 0.0, "relative_max": 9e-4}}  # fmt: skip
+    first, second = two(tmp_path, islands=facts)
+    made = tables.islands(first)
+    assert made.rows[0][6:] == ("costs none", "costs none", "head")
+    assert made.rows[1] == ("blocks.0", "4.0e-08", "40.0%", "2", "2.00", "5.0", "2.0e-08", "2.0e-08", "blocks.0.attn")
+    second.manifest["islands"] = None
+    assert tables.islands(second) is None
