@@ -186,6 +186,7 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
         "unfused_attention": engine.meta["unfused_attention"],
         "unfused_allowed": request.allow_unfused and checks.fusion_failure(build) is not None,
         "parity": ladder.rungs(build),
+        "noise_floor": ladder.noise_floor(build),
         "islands": _islands(entries),
         "quantized": typed.meta["quantized"],
         "left_in_16_bit": typed.meta["left"] if request.precision.quantized else {},

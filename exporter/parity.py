@@ -67,11 +67,11 @@ def as_float32(value) -> np.ndarray:
     return np.array(value, dtype=np.float32)
 
 
-def run_onnx(model, feeds: Sequence[Mapping[str, np.ndarray]]) -> Outputs:
-    """Every feed through ONNX Runtime on the CPU."""
+def run_onnx(model, feeds: Sequence[Mapping[str, np.ndarray]], threads: int = 0) -> Outputs:
+    """Every feed through ONNX Runtime on the CPU, on all cores or on so many ``threads``."""
     from exporter.backends.onnxruntime import session
 
-    return run(OnnxrtRunner(session(model)), feeds)
+    return run(OnnxrtRunner(session(model, threads=threads)), feeds)
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def parity(manifest: dict) -> None:
         print(f"top-1: at this number of different images the true agreement lies in {_percent(interval)} (95 %)")
     if manifest["quantized"]:
         print("8 bits are judged on the images alone: seeded noise has ranges that no image was calibrated for")
-    print("x noise: in units of the noise floor, what torch and ONNX Runtime differ by on the same FP32 graph")
+    print(f"x noise: {_noise(manifest)}")
     for name, rung in manifest["parity"].items():
         if "box_iou" in rung:
             print(f"{name}: matched boxes' IoU {float(rung['box_iou']):.5f} (worst {float(rung['box_iou_min']):.4f})")
@@ -112,6 +112,19 @@ def parity(manifest: dict) -> None:
 
 def _percent(interval: list[float]) -> str:
     return f"{interval[0]:.0%} to {interval[1]:.0%}"
+
+
+def _noise(manifest: dict) -> str:
+    """The noise floor, what it is made of, and the precision's tolerance in its units."""
+    floor = manifest["noise_floor"]
+    allowed = next((r["allowed_times_noise"] for n, r in reversed(manifest["parity"].items())
+                    if "allowed_times_noise" in r), None)  # fmt: skip
+    first, second = floor["threads"]
+    return (
+        f"in units of the noise floor, {floor['relative_max']:.1e} of the largest output: torch and ONNX Runtime "
+        f"differ by {floor['torch_onnxruntime']:.1e}, {first} and {second} threads by {floor['between_threads']:.1e}"
+        + (f"; the tolerance is {allowed:.0f} of it" if allowed else "")
+    )
 
 
 def kernels(report: dict) -> None:

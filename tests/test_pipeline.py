@@ -59,9 +59,12 @@ def test_a_build_leaves_a_whole_bundle_that_passed(cache):
     ]
     assert rungs["torch/raw"]["batches"] == [1, 3, 5] and rungs["torch/raw"]["samples"] == 9
     assert 1e-5 < rungs["rewritten/typed"]["relative_max"] < 0.01  # FP16 rounds, and only rounds
-    assert rungs["torch/typed"]["times_noise"] == pytest.approx(
-        rungs["torch/typed"]["relative_max"] / rungs["torch/raw"]["relative_max"], rel=0.01
-    )
+    floor = made.manifest["noise_floor"]
+    assert 0 <= floor["between_threads"] < 1e-5 and floor["torch_onnxruntime"] < 1e-5
+    assert floor["relative_max"] == max(floor["between_threads"], floor["torch_onnxruntime"]) > 0
+    assert len(set(floor["threads"])) == 2
+    for key, value in (("times_noise", rungs["torch/typed"]["relative_max"]), ("allowed_times_noise", 0.02)):
+        assert rungs["torch/typed"][key] == pytest.approx(value / floor["relative_max"], rel=0.01)
     images = rungs["torch/raw"]["images"]
     assert images == len(json.loads((made.folder / "parity.json").read_text())["samples"])
     assert rungs["torch/raw"]["top1_interval"] == [pytest.approx(0.025 ** (1 / images), abs=1e-4), 1.0]

@@ -1,7 +1,11 @@
-"""torch against ``raw.onnx`` in ONNX Runtime; once per model. And what all parity stages share."""
+"""torch against ``raw.onnx`` in ONNX Runtime, and that graph on another number of threads; once per model.
+
+Both are what correct implementations differ by, the noise floor. And what all parity stages share.
+"""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,12 +34,25 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
 
     feeds, expected = planned(build)
     build.note("raw.onnx in ONNX Runtime")
-    raw = parity.run_onnx(build.model("trace", "raw.onnx"), feeds)
+    model = build.model("trace", "raw.onnx")
+    raw = parity.run_onnx(model, feeds)
     build.entries["trace"].memory.clear()  # the rewrites hold it as long as they need it
     tolerance = build.recipe.tolerances["fp32"]
     rung = parity.compare(build.recipe, tolerance, expected, raw, len(build.samples.names))
     arrays.write(folder / "raw.npz", raw)
-    return {"rungs": {"torch/raw": rung.as_dict()}}, {"raw": raw}
+    return {"rungs": {"torch/raw": rung.as_dict()}, "threads": _threads(model, feeds, raw)}, {"raw": raw}
+
+
+def _threads(model, feeds: list[dict], raw: list[dict]) -> dict:
+    """What the smallest batch's outputs change by where ONNX Runtime splits its sums over another number of threads."""
+    from exporter import metrics, parity
+
+    used = len(os.sched_getaffinity(0))
+    other = 1 if used > 1 else 2
+    at = min(range(len(feeds)), key=lambda i: len(next(iter(feeds[i].values()))))
+    (found,) = parity.run_onnx(model, feeds[at : at + 1], threads=other)
+    errors = [metrics.errors(value, found[name])["relative_max"] for name, value in raw[at].items()]
+    return {"counts": [used, other], "relative_max": max(errors)}
 
 
 def tolerance(build: Build) -> Tolerance:
