@@ -26,7 +26,7 @@ REPORT = "$$MODEL" --precision $(if $(filter file,$(origin PRECISION)),all,"$$PR
 	$(if $(OUT),--out "$$OUT") $(if $(WEIGHTS),--weights "$$WEIGHTS") $(if $(IMAGES),--images "$$IMAGES") \
 	$(if $(DEPTH),--depth) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
-.PHONY: help engine parity kernels tune explain blame accuracy report train list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime clean model
+.PHONY: help engine parity kernels tune explain blame accuracy report train list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin clean model
 
 help:  ## this text
 	@echo 'Vision transformers from PyTorch to TensorRT engines.'
@@ -118,6 +118,9 @@ bench-runtime: $(READY)  ## time in ONNX Runtime on the CPU: plain export, onnxs
 
 bench-accuracy: $(READY)  ## accuracy of the trained models by precision, beside onnxruntime's static quantisation
 	@$(RUN) benchmarks/accuracy.py $(if $(MODEL),"$$MODEL")
+
+bench-twin: $(READY)  ## the numerics twin's time beside the FP32 graph's, in turns
+	@$(RUN) benchmarks/twin.py $(if $(MODEL),"$$MODEL")
 
 bench-kernels: $(READY)  ## kernels and bytes as exported and rewritten, side by side in one run
 	@$(RUN) benchmarks/kernels.py $(if $(MODEL),"$$MODEL")
