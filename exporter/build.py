@@ -29,6 +29,8 @@ class Build:
     request: Request
     store: Store
     entries: dict[str, Entry] = field(default_factory=dict)
+    resampled: list[str] = field(default_factory=list)
+    """Tensors of the checkpoint that were trained at another image or window size."""
     _line: threading.local = field(default_factory=threading.local)
     _making: threading.RLock = field(default_factory=threading.RLock)
 
@@ -62,7 +64,14 @@ class Build:
         from exporter import weights
 
         self.note("building the torch module")
-        return weights.module(self.recipe, self.weights, self.spec)
+        return weights.module(self.recipe, self.weights, self.spec, self._resampled)
+
+    def _resampled(self, what: str) -> None:
+        """Note a tensor of the checkpoint that was trained at another image or window size."""
+        if what not in self.resampled:
+            self.resampled.append(what)
+            height, width = self.recipe.preprocessing.size
+            self.store.warn(f"{what}: the checkpoint was trained at another size than {height}x{width}; IMAGE= sets it")
 
     @functools.cached_property
     def images(self) -> list[Path]:

@@ -148,7 +148,7 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
         "recipe_sha256": sha256_text(recipe_source(recipe)),
         "paper": recipe.paper,
         "precision": request.precision.name,
-        "weights": dict(entries["weights"].meta),
+        "weights": entries["weights"].meta | {"resampled": entries["reference"].meta["resampled"]},
         "inputs": typed.meta["inputs"],
         "outputs": [o | {"meaning": s.meaning} for o, s in zip(typed.meta["outputs"], recipe.outputs, strict=True)],
         "preprocessing": {

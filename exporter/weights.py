@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,8 +132,8 @@ def count_classes(recipe: Recipe, weights: Weights) -> int:
     return recipe.classes
 
 
-def load(module, weights: Weights, recipe: Recipe) -> None:
-    """Fill ``module`` with the weights, in place.
+def load(module, weights: Weights, recipe: Recipe) -> list[str]:
+    """Fill ``module`` with the weights, in place; returns what the recipe's key filter resampled to other sizes.
 
     Every parameter must be in the file with its shape, real numbers as real numbers (the integers of a quantised
     checkpoint mean nothing without their scales), and the file must hold nothing else; buffers that the module
@@ -140,9 +141,10 @@ def load(module, weights: Weights, recipe: Recipe) -> None:
     """
     if weights.kind == "random":
         shake(module)
-        return
+        return []
     wanted = module.state_dict()
     state = without_prefix(read(weights.path, recipe.name), lambda keys: len(wanted.keys() & keys) > len(wanted) // 2)
+    read_sizes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if recipe.adapt is not None:
         try:
             state = recipe.adapt(state, module)
@@ -168,6 +170,12 @@ def load(module, weights: Weights, recipe: Recipe) -> None:
         found = [f"{label} {len(names)}: {some(names)}" for label, names in lists if names]
         raise _mismatch(recipe, weights, "\n            ".join(found))
     module.load_state_dict(state, strict=False)
+    sizes = {name: tuple(tensor.shape) for name, tensor in state.items() if name in wanted}
+    return [
+        f"{name} {read_sizes[name]} resampled to {size}"
+        for name, size in sizes.items()
+        if len(size) == len(read_sizes.get(name, ())) and size != read_sizes[name]
+    ]
 
 
 def _mismatch(recipe: Recipe, weights: Weights, found: str) -> UsageError:
@@ -198,8 +206,13 @@ def shake(module) -> None:
                 tensor.add_(noise.abs() if name.endswith("running_var") else noise)
 
 
-def module(recipe: Recipe, weights: Weights, spec: ModuleSpec) -> torch.nn.Module:
-    """The recipe's torch module in eval mode, filled with the weights; random ones are the same everywhere."""
+def module(
+    recipe: Recipe, weights: Weights, spec: ModuleSpec, said: Callable[[str], None] = lambda text: None
+) -> torch.nn.Module:
+    """The recipe's torch module in eval mode, filled with the weights; random ones are the same everywhere.
+
+    ``said`` is told of every tensor that was resampled because it was trained at another size.
+    """
     import torch
 
     state = torch.random.get_rng_state()
@@ -208,5 +221,6 @@ def module(recipe: Recipe, weights: Weights, spec: ModuleSpec) -> torch.nn.Modul
         made = recipe.build(spec)
     finally:
         torch.random.set_rng_state(state)
-    load(made, weights, recipe)
+    for text in load(made, weights, recipe):
+        said(text)
     return made

@@ -601,3 +601,18 @@ def test_hosts_that_need_no_proxy_are_no_proxy(hub, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "localhost")
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *a, **k: pytest.fail("no quick look"))
     assert "cannot be reached" in weights.locate(SMALL, "auto").why and len(tried) == 1
+
+
+def test_positions_that_were_trained_at_another_size_are_resampled_and_said(tmp_path):
+    from models import VIT
+
+    larger = VIT.at((96, 96))
+    state = weights.module(larger, weights.locate(larger, "random"), ModuleSpec((96, 96), 37)).state_dict()
+    path = saved(state, tmp_path / "large.safetensors")
+    said = []
+    weights.module(VIT, weights.locate(VIT, str(path)), ModuleSpec(VIT.preprocessing.size, 37), said.append)
+    tokens = 1 + (VIT.preprocessing.size[0] // 16) ** 2
+    assert said == [f"pos_embed (1, 37, 128) resampled to (1, {tokens}, 128)"]
+    said.clear()
+    weights.module(larger, weights.locate(larger, str(path)), ModuleSpec((96, 96), 37), said.append)
+    assert said == []

@@ -102,6 +102,7 @@ def cautions(bundle: Published) -> list[str]:
     said = list(bundle.problems)
     if manifest.get("unfused_allowed"):
         said.append(f"attentions that are not fused: {len(manifest['unfused_attention'])}; the request allowed that")
+    said += manifest["weights"].get("resampled") or []
     if manifest["without"]:
         said.append(f"built without the rewrites {', '.join(manifest['without'])}")
     if manifest["near_the_limit"]:

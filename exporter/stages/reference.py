@@ -57,7 +57,12 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     np.savez(folder / "reference.npz", **outputs)
     parameters = sum(p.numel() for p in module.parameters())
     shapes = {key: list(value.shape[1:]) for key, value in outputs.items()}
-    return {"samples": list(samples.names), "parameters": parameters, "output_shapes": shapes}, {"outputs": outputs}
+    return {
+        "samples": list(samples.names),
+        "parameters": parameters,
+        "output_shapes": shapes,
+        "resampled": build.resampled,
+    }, {"outputs": outputs}
 
 
 def summary(entry: Entry) -> str:
