@@ -4,6 +4,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 PRECISION ?= fp16
+WORKERS ?= auto
 EXTRAS := dev$(if $(filter tensorrt,$(BACKEND)),$(comma)tensorrt)
 comma := ,
 RUN := .venv/bin/python
@@ -103,8 +104,9 @@ report: model $(READY)  ## one HTML file of all that was built, OUT/MODEL/report
 list: $(READY)  ## the models: family, parameters, GFLOPs, input, precisions
 	@$(RUN) -m exporter list $(if $(JSON),--json)
 
-test: $(READY)  ## the whole test suite
-	@$(RUN) -m pytest $(ARGS)
+# A worker a core, a file to a worker; the dear files come first by name.
+test: $(READY)  ## the whole test suite; ARGS=tests/test_moves.py for a part of it, WORKERS=1 for one after the other
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY)  ## ruff
 	@$(RUN) -m ruff check .
