@@ -62,12 +62,12 @@ class Bundle:
 def publish(build: Build) -> Bundle:
     """Put the build's files and its manifest into place; an unchanged bundle is left alone."""
     failures = checks.failed(build)
-    home = build.request.out / build.recipe.name
+    home = build.request.out / build.recipe.folder
     name = build.request.precision.name
     folder = home / (f"{name}.failed" if failures else name)
     record = manifest(build, failures)
     built = tuple(stage for stage, entry in build.entries.items() if not entry.reused)
-    with build.store.lock(f"{build.recipe.name}.bundle"):
+    with build.store.lock(f"{build.recipe.folder}.bundle"):
         current = _current(folder, record, build)
         if current is not None:
             return Bundle(folder, current, failures, built, reused=True)

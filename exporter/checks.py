@@ -52,7 +52,7 @@ def fusion_failure(build: Build) -> CheckFailed | None:
         model=build.recipe.name,
         stage="compile",
         found=f"{len(meta['fused_attention'])} fused; not {', '.join(blocks[:4])}: {', '.join(kernels[:4])}",
-        expected=f"{due} attention blocks in one kernel each (recipes/{build.recipe.family}.py)",
+        expected=f"{due} attention blocks in one kernel each, the contract of the family {build.recipe.family}",
         next=f"make kernels MODEL={build.recipe.name} PRECISION={build.request.precision.name} ALLOW_UNFUSED=1",
     )
 

@@ -46,7 +46,7 @@ def choose(request: Request) -> Choice:
     if request.form is not None:
         return Choice(request.form, "asked for")
     recipe = request.recipe
-    if not recipe.attention_blocks:
+    if recipe.attention_blocks == 0:
         return Choice(CANONICAL_FORM, "there is no attention")
     for name, whose in ((recipe.name, "this model"), (_relative(recipe, request), "its family")):
         row = read().get(key(name, request)) if name else None

@@ -48,7 +48,7 @@ def explain(request: Request, progress: Progress) -> dict:
 
 
 def _keep(request: Request, made: dict) -> None:
-    home = request.out / request.recipe.name
+    home = request.out / request.recipe.folder
     try:
         home.mkdir(parents=True, exist_ok=True)
         write_json(home / f"explain.{request.precision.name}.json", made)

@@ -19,7 +19,7 @@ from polygraphy.common import TensorMetadata
 from polygraphy.comparator import Comparator, RunResults
 from polygraphy.logger import G_LOGGER
 
-from exporter import metrics
+from exporter import metrics, modules
 from exporter.arrays import Outputs
 from exporter.types import Recipe, Tolerance
 
@@ -47,9 +47,9 @@ class TorchRunner(BaseRunner):
 
         started = time.perf_counter()
         with torch.no_grad():
-            found = self.module(*(torch.from_numpy(feed_dict[spec.name]) for spec in self.recipe.inputs))
+            inputs = [torch.from_numpy(feed_dict[spec.name]) for spec in self.recipe.inputs]
+            values = modules.answers(self.module, self.recipe, inputs)
         self.inference_time = time.perf_counter() - started
-        values = found if isinstance(found, tuple) else (found,)
         names = [spec.name for spec in self.recipe.outputs]
         return OrderedDict((n, v.numpy()) for n, v in zip(names, values, strict=True))
 

@@ -67,6 +67,11 @@ def run(request: Request, progress: Progress) -> bundle.Bundle:
 def prepare(request: Request, progress: Progress, stages: Sequence) -> Build:
     """Bring these stages up to date; each one's needs must be among those before it."""
     build = Build(request, Store(request.out / ".cache", progress.warn))
+    if request.recipe.family == "generic":
+        progress.warn(
+            f"{request.recipe.name} is of no family that is known here: it takes the clean-ups and whatever rewrite "
+            "matches, and nothing is promised of what the compiler fuses"
+        )
 
     def bring(stage) -> None:
         with progress.stage(stage.NAME) as line, _of(request):
@@ -109,7 +114,7 @@ def _bring_up_to_date(stage, build: Build) -> Entry:
         "needs": [build.entries[name].key for name in stage.NEEDS if name in build.entries],
     }
     key = key_of(parts)
-    with build.store.lock(f"{build.recipe.name}.{stage.NAME}"):
+    with build.store.lock(f"{build.recipe.folder}.{stage.NAME}"):
         found = build.store.find(stage.NAME, key)
         if found is not None:
             return found

@@ -46,17 +46,32 @@ def precisions() -> dict[str, Precision]:
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe called ``name``; an unknown name is a :class:`UsageError` with the nearest ones."""
-    try:
+    """The recipe called ``name``, or what ``name`` says of another source (:mod:`exporter.sources`).
+
+    An unknown name is a :class:`UsageError` with the nearest ones.
+    """
+    if name in recipes():
         return recipes()[name]
-    except KeyError:
-        near = nearest(name, recipes())
-        raise UsageError(
-            f"there is no recipe for the model {name!r}",
-            found=name,
-            expected=f"a recipe's name, such as {near}",
-            next=f"make engine MODEL={near.split(', ')[0]}    (make list shows them all)",
-        ) from None
+    prefix, colon, rest = name.partition(":")
+    if name.endswith(".py"):
+        return importlib.import_module("exporter.sources.file").recipe(name)
+    if colon and rest and prefix in sources():
+        return importlib.import_module(f"exporter.sources.{prefix}").recipe(rest)
+    near = nearest(name, recipes())
+    others = ", ".join(f"{source}:NAME" for source in sources())
+    raise UsageError(
+        f"there is no recipe for the model {name!r}",
+        found=name,
+        expected=f"a recipe's name, such as {near}; or {others}, or a file.py",
+        next=f"make engine MODEL={near.split(', ')[0]}    (make list shows them all)",
+    )
+
+
+def sources() -> list[str]:
+    """The prefixes of models from other libraries."""
+    package = importlib.import_module("exporter.sources")
+    names = sorted(m.name for m in pkgutil.iter_modules(package.__path__))
+    return [name for name in names if not name.startswith("_") and name != "file"]
 
 
 def precision(name: str) -> Precision:
@@ -83,7 +98,13 @@ def source(module: str) -> str:
 
 
 def recipe_source(item: Recipe) -> str:
-    """The source text that makes ``item``: its family's file and the helpers that the families share."""
+    """The source text that makes ``item``: its family's file and the helpers that the families share.
+
+    For a recipe from another source it is what that was made from, and the source's own file.
+    """
+    if item.origin:
+        here = item.name.partition(":")[0]
+        return item.origin + source(f"exporter.sources.{here if here in sources() else 'file'}")
     folder = Path(importlib.import_module("recipes").__path__[0])
     helpers = sorted(p.stem for p in folder.glob("_*.py") if p.stem != "__init__")
     return "\n".join(source(f"recipes.{name}") for name in (item.family, *helpers))

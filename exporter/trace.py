@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import ast
 import gc
-import logging
-import warnings
 from typing import TYPE_CHECKING
 
+from exporter import modules
 from exporter.errors import UsageError
+from exporter.silence import silence
 from exporter.types import Recipe
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import torch
 
 BATCH_AXIS = "batch"
+NOISY = ("torch.onnx", "torch.fx", "torch.fx.experimental.symbolic_shapes", "torch._dynamo", "torch.export")
+"""Loggers that print pages of a graph where a module cannot be exported."""
 
 
 def export(module: torch.nn.Module, recipe: Recipe) -> onnx.ModelProto:
@@ -39,12 +41,9 @@ def export(module: torch.nn.Module, recipe: Recipe) -> onnx.ModelProto:
     spec = recipe.inputs[0]
     example = torch.zeros(2, *spec.shape)  # two images: a batch of one would be traced as a constant
     names = [o.name for o in recipe.outputs]
-    noisy = logging.getLogger("torch.onnx")
-    level, noisy.level = noisy.level, logging.ERROR
     gc.disable()  # the exporter makes millions of objects that live until it is done: collecting costs a tenth of it
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with silence(*NOISY), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 (example,),
@@ -64,12 +63,11 @@ def export(module: torch.nn.Module, recipe: Recipe) -> onnx.ModelProto:
             "torch cannot export this module",
             model=recipe.name,
             stage="trace",
-            found=reason.strip().splitlines()[0] if reason.strip() else type(error).__name__,
+            found=(reason.strip().splitlines() or [type(error).__name__])[0] + _line(error),
             expected=f"a module without data-dependent control flow, at image size {recipe.preprocessing.size}",
-            next="python -c 'import torch; torch.export.export(...)' on the module shows the line",
+            next="decide in build what depends on values there, and use torch.where for what depends on the image",
         ) from error
     finally:
-        noisy.level = level
         gc.enable()
     model = program.model
     fold_constants(model)
@@ -88,6 +86,11 @@ def export(module: torch.nn.Module, recipe: Recipe) -> onnx.ModelProto:
     model.graph.name = recipe.name
     model.producer_version = torch.__version__
     return ir.to_proto(model)
+
+
+def _line(error: BaseException) -> str:
+    """The line of the module's own code that torch could not take, where any of the errors tells."""
+    return next((found for e in _causes(error) if (found := modules.line(e))), "")
 
 
 def _causes(error: BaseException | None):

@@ -24,7 +24,7 @@ from exporter.types import Request
 
 def tune(request: Request, progress: Progress) -> dict:
     """The row of the table for this request: every candidate's score, and the winner."""
-    if not request.recipe.attention_blocks:
+    if request.recipe.attention_blocks == 0:
         raise UsageError(
             f"{request.recipe.name} has no attention to tune",
             found="no attention blocks",

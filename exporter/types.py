@@ -6,6 +6,7 @@ within milliseconds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -147,29 +148,31 @@ class Recipe:
     ``head`` names the tensors whose first axis counts the classes, the first one found decides;
     ``head_extra`` is how many of its rows are no classes (DETR's "no object").
     ``published`` is (parameters in millions, GFLOPs, multiply and add counted as one) with ``classes`` classes.
-    ``attention_blocks`` counts the attentions, ``fused_attention`` how many of them the compiler must have
-    fused into one kernel, per precision: the fusion contract.
+    ``url`` is where they are instead, if they are not on the hub.
+    ``attention_blocks`` counts the attentions, None where nobody knows them before the export; ``fused_attention`` is
+    how many of them the compiler must have fused into one kernel, per precision: the fusion contract.
     """
 
     name: str
-    family: str
-    paper: str
     build: Callable[[ModuleSpec], torch.nn.Module]
     preprocessing: Preprocessing
-    outputs: tuple[TensorSpec, ...]
-    published: tuple[float, float]
-    image_multiple: int
+    outputs: tuple[TensorSpec, ...] = (TensorSpec("logits", "class scores before the softmax"),)
+    family: str = "generic"
+    paper: str = ""
+    published: tuple[float, float] = (0.0, 0.0)
+    image_multiple: int = 1
     task: str = "classification"
     classes: int = 1000
     opset: int = 22
     batch: Batch = Batch(1, 8, 32)
     input_name: str = "pixels"
     hub: str | None = None
+    url: str | None = None
     head: tuple[str, ...] = ("head.weight",)
     head_extra: int = 0
     adapt: Callable[[dict, torch.nn.Module], dict] | None = None
     rewrites: tuple[RewriteStep, ...] = field(default_factory=canonical)
-    attention_blocks: int = 0
+    attention_blocks: int | None = None
     fused_attention: Mapping[str, int] = field(default_factory=dict)
     tolerances: Mapping[str, Tolerance] = field(default_factory=lambda: TOLERANCES)
     fixed_image: bool = False
@@ -179,10 +182,17 @@ class Recipe:
     """Makes ((3, H, W) float32, label) of labelled images that no training saw."""
     shipped: Path | None = None
     """Trained weights that come with the recipe: what ``pretrained`` and ``auto`` mean."""
+    origin: str = ""
+    """What a recipe from outside of ``recipes/`` was made from, as a text that changes with it."""
 
     def at(self, image: tuple[int, int]) -> Recipe:
         """The same model for images of another height and width."""
         return replace(self, preprocessing=replace(self.preprocessing, size=image))
+
+    @property
+    def folder(self) -> str:
+        """The name as a folder: no separators of paths, whatever a source calls its model."""
+        return re.sub(r"[^A-Za-z0-9._-]+", "_", self.name).strip("._") or "model"
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import ParseResult, urlparse
 from urllib.request import getproxies, proxy_bypass
 
+from exporter import modules
 from exporter.checkpoint import read, some, without_prefix
 from exporter.errors import UsageError
 from exporter.store import sha256_file, sha256_text
@@ -47,13 +48,13 @@ def locate(recipe: Recipe, wanted: str) -> Weights:
     """Find out which weights ``wanted`` (``auto``, ``pretrained``, ``random``, a path) means now, and hash them."""
     if wanted == "random":
         return _random(recipe, "asked for")
-    if wanted in ("auto", "pretrained") and recipe.shipped is not None and recipe.shipped.is_file():
-        name = f"recipes/trained/{recipe.shipped.name}"
-        return Weights("pretrained", name, sha256_file(recipe.shipped), recipe.shipped)
+    if wanted in ("auto", "pretrained") and recipe.shipped is not None:
+        return _shipped(recipe)
     if wanted in ("auto", "pretrained"):
-        path, why = _from_hub(recipe)
+        path, why = _from_address(recipe) if recipe.url else _from_hub(recipe)
         if path is not None:
-            return Weights("pretrained", f"hf:{recipe.hub}", sha256_file(path), path)
+            name = recipe.url or f"hf:{recipe.hub}"
+            return Weights("pretrained", name, sha256_file(path), path)
         if wanted == "auto":
             return _random(recipe, why)
         raise UsageError(
@@ -91,6 +92,40 @@ def _random(recipe: Recipe, why: str) -> Weights:
     return Weights("random", f"random, seed {SEED}", sha256_text("random", str(SEED), recipe.name), why=why)
 
 
+def _shipped(recipe: Recipe) -> Weights:
+    """The weights that lie beside the recipe or the config."""
+    path = recipe.shipped
+    if not path.is_file():
+        raise UsageError(
+            "the model's weights are not where they should be",
+            model=recipe.name,
+            stage="weights",
+            found=f"no {path.name} in {path.parent}",
+            expected="a model.safetensors of one piece" if path.name == HUB_FILE else str(path),
+            next=f"make engine MODEL={recipe.name} WEIGHTS=<path to a .safetensors or .pt>  or  WEIGHTS=random",
+        )
+    name = str(path) if recipe.origin else f"recipes/trained/{path.name}"
+    return Weights("pretrained", name, sha256_file(path), path)
+
+
+def _from_address(recipe: Recipe) -> tuple[Path | None, str]:
+    """The file at the recipe's address, from torch's own cache or by download, or (None, why not)."""
+    import torch
+
+    target = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(recipe.url).path).name
+    if target.is_file():
+        return target, ""
+    if why := out_of_reach(urlparse(recipe.url)):
+        return None, why
+    target.parent.mkdir(parents=True, exist_ok=True)
+    ends = target.stem.rpartition("-")[2]  # torchvision's names end with the hash's first digits
+    try:
+        torch.hub.download_url_to_file(recipe.url, str(target), ends if len(ends) == 8 else None, progress=False)
+    except Exception as error:
+        return None, f"{recipe.url}: {next(iter(str(error).splitlines()), type(error).__name__)}"
+    return target, ""
+
+
 def _from_hub(recipe: Recipe) -> tuple[Path | None, str]:
     """The hub's file from its local cache or by download, or (None, why not)."""
     if recipe.hub is None:
@@ -103,17 +138,24 @@ def _from_hub(recipe: Recipe) -> tuple[Path | None, str]:
         return Path(cached), ""
     if HF_HUB_OFFLINE:
         return None, "HF_HUB_OFFLINE is set and the weights are not in the hub's cache"
-    host = urlparse(ENDPOINT)
-    if not _behind_a_proxy(host):
-        try:  # the hub's client retries for minutes; one connection tells whether that has a point
-            port = host.port or (80 if host.scheme == "http" else 443)
-            socket.create_connection((host.hostname, port), REACH_SECONDS).close()
-        except OSError as error:
-            return None, f"{host.hostname} cannot be reached ({error.strerror or error})"
+    if why := out_of_reach(urlparse(ENDPOINT)):
+        return None, why
     try:
         return Path(hf_hub_download(recipe.hub, HUB_FILE)), ""
     except Exception as error:
         return None, f"{ENDPOINT}/{recipe.hub}: {next(iter(str(error).splitlines()), type(error).__name__)}"
+
+
+def out_of_reach(host: ParseResult) -> str:
+    """Why a host cannot be reached, or ''. Clients retry for minutes; one connection tells whether that has a point."""
+    if _behind_a_proxy(host):
+        return ""
+    try:
+        port = host.port or (80 if host.scheme == "http" else 443)
+        socket.create_connection((host.hostname, port), REACH_SECONDS).close()
+    except OSError as error:
+        return f"{host.hostname} cannot be reached ({error.strerror or error})"
+    return ""
 
 
 def _behind_a_proxy(host: ParseResult) -> bool:
@@ -218,7 +260,7 @@ def module(
     state = torch.random.get_rng_state()
     torch.manual_seed(SEED)
     try:
-        made = recipe.build(spec)
+        made = modules.built(recipe, spec)
     finally:
         torch.random.set_rng_state(state)
     for text in load(made, weights, recipe):

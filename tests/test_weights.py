@@ -411,7 +411,7 @@ def test_the_global_random_state_survives_a_build_that_fails():
         raise RuntimeError("no")
 
     before = torch.random.get_rng_state()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(UsageError, match="cannot be built"):
         weights.module(replace(SMALL, build=build), RANDOM, ModuleSpec((32, 32), 10))
     assert torch.equal(before, torch.random.get_rng_state())
 

@@ -57,7 +57,7 @@ def bring(out: Path, bundle: Published, words: inputs.Words, progress) -> Entry:
         files = inputs.photographs(out, bundle, words)[:IMAGES]
         parts = _parts(bundle, recipe, weights, files)
         key = key_of(parts)
-        with store.lock(f"{recipe.name}.depth"):
+        with store.lock(f"{recipe.folder}.depth"):
             entry = store.find("depth", key) or store.build(
                 "depth", key, parts, lambda folder: _run(folder, out, bundle, recipe, weights, files, line)
             )
