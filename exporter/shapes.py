@@ -18,6 +18,9 @@ from onnx.reference import ReferenceEvaluator
 
 from exporter import onnxio
 
+LIKE_THEIR_INPUT = ("GroupNormalization",)
+"""Operators whose output is like their input, and of which ONNX's inference says nothing."""
+
 SMALL = 4096
 """Elements up to which an integer tensor is followed by value."""
 
@@ -116,5 +119,7 @@ def _infer_node(node: onnx.NodeProto, types: dict, values: dict, shell: onnx.Mod
         )
     except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, ValueError):  # also an input of no known type
         pass
+    if node.op_type in LIKE_THEIR_INPUT and node.input[0] in types:
+        types[node.output[0]] = types[node.input[0]]
     for name in node.output:
         types.setdefault(name, helper.make_tensor_type_proto(TensorProto.UNDEFINED, None))

@@ -92,6 +92,7 @@ CANONICAL = (
     "fold_constants",
     "remove_identities",
     "fold_data_free",
+    "fold_batch_normalization",
     "remove_expansions",
     "remove_guards",
     "fuse_layer_normalization",

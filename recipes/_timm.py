@@ -15,5 +15,9 @@ def build(spec: ModuleSpec, name: str, **options):
 
 
 def adapt(state_dict: dict, module) -> dict:
-    """Checkpoints of the paper's authors and of older timm: keys renamed, positions and bias tables resampled."""
-    return sys.modules[type(module).__module__].checkpoint_filter_fn(state_dict, module)
+    """Checkpoints of the paper's authors and of older timm: keys renamed, positions and bias tables resampled.
+
+    What the model's own file of timm does; nothing where that has no filter.
+    """
+    own = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
+    return own(state_dict, module) if own else state_dict

@@ -265,3 +265,10 @@ def test_a_large_result_of_small_operands_is_shaped_and_not_computed():
     )
     found = infer(model, 4099)
     assert found.shapes["y"] == (4099, 100_000, 100_000) and "y" not in found.values
+
+
+def test_a_group_normalization_is_like_its_input():
+    line = "g = GroupNormalization <num_groups = 2> (x, s, b)"
+    text = f"(float[B, 4, 6, 6] x) => (float[B, 4, 6, 6] y) {{ {line} y = Relu(g) }}"
+    made = infer(graph(text, s=np.ones(4, np.float32), b=np.zeros(4, np.float32)), batch=2)
+    assert made.shapes["g"] == (2, 4, 6, 6) and made.types["g"] == onnx.TensorProto.FLOAT

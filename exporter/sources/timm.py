@@ -5,11 +5,11 @@ Preprocessing, classes and the hub's repository are those of timm's pretrained c
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 
 from exporter.sources import _common as common
 from exporter.types import ModuleSpec, Preprocessing, Recipe, TensorSpec
+from recipes._timm import adapt
 
 PREFIX = "timm"
 FAMILIES = {"vision_transformer": "vit", "deit": "vit", "swin_transformer": "swin", "swin_transformer_v2": "swin_v2",
@@ -83,9 +83,3 @@ def _multiple(module, family: str | None) -> int:
         return 32
     patch = getattr(getattr(module, "patch_embed", None), "patch_size", (1, 1))
     return int(patch[0])
-
-
-def adapt(state_dict: dict, module) -> dict:
-    """What the model's own file of timm does to older checkpoints; nothing where it has no filter."""
-    own = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
-    return own(state_dict, module) if own else state_dict
