@@ -11,14 +11,14 @@ RUN := .venv/bin/python
 READY := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
 
 # Values reach the shell through the environment, so that a path may hold any character.
-export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM ONNX CALIB CALIB_IMAGES OBSERVER DATA MAX_DROP MAX_ERROR MIN_TOP1_AGREEMENT
+export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM ONNX CALIB CALIB_IMAGES OBSERVER DATA MAX_DROP MAX_ERROR MIN_TOP1_AGREEMENT CACHE_LIMIT
 REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(TARGET),--target "$$TARGET") $(if $(BATCH),--batch "$$BATCH") $(if $(WEIGHTS),--weights "$$WEIGHTS") \
 	$(if $(IMAGE),--image "$$IMAGE") $(if $(IO),--io "$$IO") $(if $(IMAGES),--images "$$IMAGES") \
 	$(if $(OUT),--out "$$OUT") $(if $(BACKEND),--backend "$$BACKEND") $(if $(WITHOUT),--without "$$WITHOUT") \
 	$(if $(FORM),--form "$$FORM") $(if $(CALIB),--calib "$$CALIB") \
 	$(if $(CALIB_IMAGES),--calib-images "$$CALIB_IMAGES") $(if $(OBSERVER),--observer "$$OBSERVER") \
-	$(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(REQUIRE_GAIN),--require-gain) $(if $(MAX_DROP),--max-drop "$$MAX_DROP") \
+	$(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(REQUIRE_GAIN),--require-gain) $(if $(CACHE_LIMIT),--cache-limit "$$CACHE_LIMIT") $(if $(MAX_DROP),--max-drop "$$MAX_DROP") \
 	$(if $(MAX_ERROR),--max-error "$$MAX_ERROR") $(if $(MIN_TOP1_AGREEMENT),--min-top1-agreement "$$MIN_TOP1_AGREEMENT") \
 	$(if $(QUIET),--quiet) $(if $(JSON),--json)
 
@@ -27,7 +27,7 @@ REPORT = "$$MODEL" --precision $(if $(filter file,$(origin PRECISION)),all,"$$PR
 	$(if $(OUT),--out "$$OUT") $(if $(WEIGHTS),--weights "$$WEIGHTS") $(if $(IMAGES),--images "$$IMAGES") \
 	$(if $(DEPTH),--depth) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
-.PHONY: help engine parity kernels tune explain blame accuracy report train list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin clean model
+.PHONY: help engine parity kernels tune explain blame accuracy report train why clean-cache list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin clean model
 
 help:  ## this text
 	@echo 'Vision transformers from PyTorch to TensorRT engines.'
@@ -56,6 +56,7 @@ help:  ## this text
 	@echo '  MIN_TOP1_AGREEMENT=0.995   the same budget as a share of images'
 	@echo '  MAX_ERROR=0.001   the largest error of an output, as a share of its largest value             any'
 	@echo '  ONNX=model.onnx   a graph for blame to judge                          the model'"'"'s own'
+	@echo '  CACHE_LIMIT=20G   how much the cache may hold; the least recently used goes                   50G'
 	@echo '  REQUIRE_GAIN=1    fail where int8 or fp8 is no faster than the 16-bit engine'
 	@echo '  DEPTH=1           report: measure the error of each block, half a minute or more a build'
 	@echo '  ALLOW_UNFUSED=1   pass where the compiler fused less than the recipe promises'
@@ -100,6 +101,12 @@ train: model $(READY)  ## train a small model on handwritten digits: vit_digits,
 
 report: model $(READY)  ## one HTML file of all that was built, OUT/MODEL/report.html; DEPTH=1 measures block by block
 	@$(RUN) -m exporter report $(REPORT)
+
+why: model $(READY)  ## which stages a build would reuse, which it would make again, and what changed
+	@$(RUN) -m exporter why $(REQUEST)
+
+clean-cache: $(READY)  ## delete the cached stages of OUT; bundles stay
+	@$(RUN) -m exporter clean-cache $(if $(OUT),--out "$$OUT")
 
 list: $(READY)  ## the models: family, parameters, GFLOPs, input, precisions
 	@$(RUN) -m exporter list $(if $(JSON),--json)

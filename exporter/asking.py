@@ -29,6 +29,7 @@ def add_request(verb: argparse.ArgumentParser) -> None:
     add("--min-top1-agreement", help="the same as a share of images: 0.995 is --max-drop 0.5")
     add("--max-error", help="the largest error of an output, as a share of its largest value; likewise")
     add("--require-gain", action="store_true", help="fail where int8 or fp8 is no faster than the 16-bit engine")
+    add("--cache-limit", help="how much the cache may hold, the least recently used goes (default: 50G)")
     add("--allow-unfused", action="store_true", help="let a build pass that the compiler fused less than promised")
     add("--quiet", action="store_true", help="no progress, only the verdict")
     add("--json", action="store_true", help="print the result as JSON on standard output")
@@ -58,6 +59,7 @@ def request(arguments):
         "min_top1_agreement",
         "max_error",
         "require_gain",
+        "cache_limit",
         "command",
     )
     return requests.parse(arguments.model, **{name: getattr(arguments, name) for name in fields})

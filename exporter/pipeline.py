@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 
-from exporter import bundle, memory, schedule
+from exporter import bundle, eviction, memory, schedule
 from exporter.build import Build
 from exporter.errors import ExporterError
 from exporter.progress import Progress
@@ -61,6 +61,8 @@ def run(request: Request, progress: Progress) -> bundle.Bundle:
     with progress.stage("bundle") as line, _of(request):
         made = bundle.publish(build)
         line.summary, line.reused = str(made.folder), made.reused
+    if gone := eviction.evict(request.out / ".cache", request.cache_limit):
+        progress.warn(f"the cache was over its limit: {len(gone)} entries went, the least recently used first")
     return made
 
 
@@ -108,24 +110,29 @@ def _of(request: Request) -> Iterator[None]:
 
 def _bring_up_to_date(stage, build: Build) -> Entry:
     """The stage's entry from the cache, or made now; one process at a time makes it."""
-    parts = {
-        **stage.parts(build),
-        "code": [source(name) for name in (*stage.CODE, stage.__name__)],
-        "needs": [build.entries[name].key for name in stage.NEEDS if name in build.entries],
-    }
+    parts = parts_of(stage, build)
     key = key_of(parts)
     with build.store.lock(f"{build.recipe.folder}.{stage.NAME}"):
         found = build.store.find(stage.NAME, key)
         if found is not None:
             return found
         try:
-            return build.store.build(stage.NAME, key, _explained(parts), lambda folder: stage.run(build, folder))
+            return build.store.build(stage.NAME, key, explained(parts), lambda folder: stage.run(build, folder))
         except ExporterError as error:
             error.stage = error.stage or stage.NAME
             raise
 
 
-def _explained(parts: dict) -> dict:
+def parts_of(stage, build: Build) -> dict:
+    """Everything that can change a stage's output, by name: its own parts, its code, the entries that it needs."""
+    return {
+        **stage.parts(build),
+        "code": {name: source(name) for name in (*stage.CODE, stage.__name__)},
+        "needs": [build.entries[name].key for name in stage.NEEDS if name in build.entries],
+    }
+
+
+def explained(parts: dict) -> dict:
     """The parts of a key as the entry records them: source texts as their hashes."""
     from exporter.store import sha256_text
 

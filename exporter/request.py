@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from exporter import goal, registry, targets
+from exporter import eviction, goal, registry, targets
 from exporter.backends import tensorrt
 from exporter.errors import UsageError, nearest
 from exporter.store import unwritable
@@ -43,6 +43,7 @@ def parse(
     min_top1_agreement: str | float | None = None,
     max_error: str | float | None = None,
     require_gain: bool = False,
+    cache_limit: str | None = None,
     command: str = "",
 ) -> Request:
     """Check every word; raises :class:`UsageError` for the first one that cannot be served."""
@@ -68,6 +69,7 @@ def parse(
             observer=parse_observer(observer),
             goal=goal.parse(max_drop, min_top1_agreement, max_error),
             require_gain=require_gain,
+            cache_limit=eviction.parse_limit(cache_limit),
             command=command,
         )
     except UsageError as error:

@@ -184,6 +184,8 @@ class Store:
         if fault := entry.broken():
             self._discard(folder, f"{stage}: cached {fault}")
             return None
+        with contextlib.suppress(OSError):  # a cache that is only read
+            os.utime(folder / ENTRY)  # when it was last used
         return entry
 
     def _discard(self, folder: Path, why: str) -> None:

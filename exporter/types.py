@@ -250,6 +250,8 @@ class Request:
     require_gain: bool = False
     """Whether an 8-bit engine that is no faster than the 16-bit one fails."""
     observer: str = "mse"
+    cache_limit: int = 50 * 10**9
+    """Bytes that the cache may hold; the least recently used entries go."""
     command: str = ""
 
 
