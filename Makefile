@@ -12,6 +12,7 @@ READY := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
 
 # Values reach the shell through the environment, so that a path may hold any character.
 export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM ONNX CALIB CALIB_IMAGES OBSERVER DATA MAX_DROP MAX_ERROR MIN_TOP1_AGREEMENT
+export PRICE VS DURATION THREADS SWEEP JOBS
 REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(TARGET),--target "$$TARGET") $(if $(BATCH),--batch "$$BATCH") $(if $(WEIGHTS),--weights "$$WEIGHTS") \
 	$(if $(IMAGE),--image "$$IMAGE") $(if $(IO),--io "$$IO") $(if $(IMAGES),--images "$$IMAGES") \
@@ -28,6 +29,7 @@ REPORT = "$$MODEL" --precision $(if $(filter file,$(origin PRECISION)),all,"$$PR
 	$(if $(DEPTH),--depth) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
 .PHONY: help engine parity kernels tune explain blame accuracy report train list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin clean model
+.PHONY: roofline bench sweep sweepfile
 
 help:  ## this text
 	@echo 'Vision transformers from PyTorch to TensorRT engines.'
@@ -56,6 +58,8 @@ help:  ## this text
 	@echo '  MIN_TOP1_AGREEMENT=0.995   the same budget as a share of images'
 	@echo '  MAX_ERROR=0.001   the largest error of an output, as a share of its largest value             any'
 	@echo '  ONNX=model.onnx   a graph for blame to judge                          the model'"'"'s own'
+	@echo '  PRICE=a100-80=1.8 dollars a GPU-hour for roofline, for all chips or by chip'
+	@echo '  GRAPH=1           roofline from the graph alone, nothing is compiled'
 	@echo '  REQUIRE_GAIN=1    fail where int8 or fp8 is no faster than the 16-bit engine'
 	@echo '  DEPTH=1           report: measure the error of each block, half a minute or more a build'
 	@echo '  ALLOW_UNFUSED=1   pass where the compiler fused less than the recipe promises'
@@ -100,6 +104,9 @@ train: model $(READY)  ## train a small model on handwritten digits: vit_digits,
 
 report: model $(READY)  ## one HTML file of all that was built, OUT/MODEL/report.html; DEPTH=1 measures block by block
 	@$(RUN) -m exporter report $(REPORT)
+
+roofline: model $(READY)  ## floors on GPUs that are not here, images per second and (PRICE=) per dollar, growth, memory
+	@$(RUN) -m exporter roofline $(REQUEST) $(if $(PRICE),--price "$$PRICE") $(if $(GRAPH),--graph-only)
 
 list: $(READY)  ## the models: family, parameters, GFLOPs, input, precisions
 	@$(RUN) -m exporter list $(if $(JSON),--json)
