@@ -38,7 +38,8 @@ def _chips(found: dict) -> None:
     priced = any("images_per_dollar" in c for c in found["chips"].values())
     dollars = [">$/h", ">M images/$"] if priced else []
     table = ruled(
-        "GPU", "from", ">us if L2", ">roofline", ">launches", ">of peak", ">images/s", "bound by", *dollars, ">GB", ">of",
+        "GPU", "from", ">us if L2", ">roofline", ">launches", ">of peak", ">images/s", "bound by", *dollars, ">GB",
+        ">of",
         title="Microseconds: what fits in L2 for nothing; all from memory; launches too. Ranges: launches to roofline",
     )  # fmt: skip
     for chip in found["chips"].values():
