@@ -60,6 +60,9 @@ help:  ## this text
 	@echo '  ONNX=model.onnx   a graph for blame to judge                          the model'"'"'s own'
 	@echo '  PRICE=a100-80=1.8 dollars a GPU-hour for roofline, for all chips or by chip'
 	@echo '  GRAPH=1           roofline from the graph alone, nothing is compiled'
+	@echo '  VS=torch,openvino contenders of bench: torch torch.compile onnx-plain onnxsim onnxslim ort-transformers openvino'
+	@echo '  DURATION=10       seconds that bench measures each, at least    3'
+	@echo '  THREADS=2         of bench on the CPU    all cores'
 	@echo '  REQUIRE_GAIN=1    fail where int8 or fp8 is no faster than the 16-bit engine'
 	@echo '  DEPTH=1           report: measure the error of each block, half a minute or more a build'
 	@echo '  ALLOW_UNFUSED=1   pass where the compiler fused less than the recipe promises'
@@ -107,6 +110,13 @@ report: model $(READY)  ## one HTML file of all that was built, OUT/MODEL/report
 
 roofline: model $(READY)  ## floors on GPUs that are not here, images per second and (PRICE=) per dollar, growth, memory
 	@$(RUN) -m exporter roofline $(REQUEST) $(if $(PRICE),--price "$$PRICE") $(if $(GRAPH),--graph-only)
+
+bench: model $(READY)  ## time a bundle's engine, or its graph on the CPU, BATCH=1,8,32, in turns with VS=torch,openvino,...
+	@$(if $(VS),$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[bench]')
+	@$(RUN) -m exporter bench "$$MODEL" --precision "$$PRECISION" $(if $(BATCH),--batch "$$BATCH") \
+		$(if $(OUT),--out "$$OUT") $(if $(BACKEND),--backend "$$BACKEND") $(if $(VS),--vs "$$VS") \
+		$(if $(WEIGHTS),--weights "$$WEIGHTS") $(if $(DURATION),--duration "$$DURATION") \
+		$(if $(THREADS),--threads "$$THREADS") $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
 list: $(READY)  ## the models: family, parameters, GFLOPs, input, precisions
 	@$(RUN) -m exporter list $(if $(JSON),--json)
