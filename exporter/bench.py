@@ -87,9 +87,7 @@ def bench(asked: Asked, progress: Progress) -> dict:
         "model": place.recipe.name,
         "precision": manifest["precision"],
         "backend": place.backend,
-        "backend_version": manifest["engine"]["backend_version"]
-        if on_gpu
-        else subject.versions(subject.contender(OURS))[CPU],
+        "backend_version": manifest["engine"]["backend_version"] if on_gpu else subject.versions(ours)[CPU],
         "device": place.device,
         "why_not_gpu": place.why,
         "says": _says(place, rows),

@@ -25,9 +25,7 @@ def shown(found: dict) -> None:
             print(f"NOISY at batch {row['batch']}: {why}; measure again on a calm machine")
         for name, c in row["contenders"].items():
             if (c["difference"] or 0) > DIFFERENT:
-                print(
-                    f"other answers at batch {row['batch']}: {name} differs from {row['ours']} by {c['difference']:.1e}"
-                )
+                print(f"batch {row['batch']}: {name} answers otherwise than {row['ours']}, by {c['difference']:.1e}")
     print(f"written: {found['written']}")
 
 

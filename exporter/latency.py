@@ -22,7 +22,7 @@ FEWEST = 6
 def percentile(ascending: Sequence[float], share: float) -> float:
     """The value that trtexec calls the percentile ``share``: all but the slowest ``(1 - share/100) n`` are at most it.
 
-    Their number is truncated in single precision, as there: of 10 values the 90th percentile is the ninth.
+    Their number is truncated in single precision, as there: the 99th percentile of 100 values is the largest.
     """
     if not 0 <= share <= 100:
         raise ValueError(f"a percentile of {share}")
