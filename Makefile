@@ -63,6 +63,7 @@ help:  ## this text
 	@echo '  VS=torch,openvino contenders of bench: torch torch.compile onnx-plain onnxsim onnxslim ort-transformers openvino'
 	@echo '  DURATION=10       seconds that bench measures each, at least    3'
 	@echo '  THREADS=2         of bench on the CPU    all cores'
+	@echo '  SWEEP=file JOBS=2 the file of a sweep and how many of its cells are built at a time'
 	@echo '  REQUIRE_GAIN=1    fail where int8 or fp8 is no faster than the 16-bit engine'
 	@echo '  DEPTH=1           report: measure the error of each block, half a minute or more a build'
 	@echo '  ALLOW_UNFUSED=1   pass where the compiler fused less than the recipe promises'
@@ -117,6 +118,11 @@ bench: model $(READY)  ## time a bundle's engine, or its graph on the CPU, BATCH
 		$(if $(OUT),--out "$$OUT") $(if $(BACKEND),--backend "$$BACKEND") $(if $(VS),--vs "$$VS") \
 		$(if $(WEIGHTS),--weights "$$WEIGHTS") $(if $(DURATION),--duration "$$DURATION") \
 		$(if $(THREADS),--threads "$$THREADS") $(if $(QUIET),--quiet) $(if $(JSON),--json)
+
+sweep: $(READY)  ## every cell of SWEEP=file.yaml, JOBS=2 at a time: engine, roofline, bench; one table at the end
+	@test -n "$$SWEEP" || { echo 'error: SWEEP is missing; next: make sweep SWEEP=benchmarks/sweep.yaml' >&2; exit 2; }
+	@$(RUN) -m exporter sweep "$$SWEEP" $(if $(OUT),--out "$$OUT") $(if $(JOBS),--jobs "$$JOBS") \
+		$(if $(QUIET),--quiet) $(if $(JSON),--json)
 
 list: $(READY)  ## the models: family, parameters, GFLOPs, input, precisions
 	@$(RUN) -m exporter list $(if $(JSON),--json)
