@@ -137,7 +137,7 @@ lint: $(READY)  ## ruff
 bench-pipeline: $(READY)  ## time and memory of a cold build, a second precision, an unchanged repeat
 	@$(RUN) benchmarks/pipeline.py $(if $(MODEL),"$$MODEL")
 
-bench-runtime: $(READY)  ## time in ONNX Runtime on the CPU: plain export, onnxsim, onnxslim, rewritten, in turns
+bench-runtime: $(READY)  ## time on the CPU in turns: ours, torch, torch.compile, ONNX Runtime, onnxsim, onnxslim, OpenVINO; INT8
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@$(RUN) benchmarks/runtime.py $(if $(MODEL),"$$MODEL")
 

@@ -13,16 +13,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from exporter import SCHEMA, __version__, latency, machine, registry, subject, timing
+from exporter import SCHEMA, __version__, contest, machine, registry, subject, timing
 from exporter.backends import tensorrt
 from exporter.benched import CPU, Place, find
 from exporter.errors import UsageError
 from exporter.progress import Progress
 from exporter.store import write_json
 from exporter.subject import OURS, Subject
-
-DIFFERENT = 1e-3
-"""Share of the largest value by which a contender's FP32 answers may differ before it is said."""
 
 
 @dataclass(frozen=True)
@@ -133,25 +130,8 @@ def _measure(asked: Asked, place: Place, batch: int, folder: Path, note: Callabl
             ours, queries, facts = _engine(asked, place, batch, stack)
         else:
             ours, queries, facts = OURS + ("-int8" if eight else ""), {}, {}
-        names = [] if on_gpu else [ours]
-        names += [name for name in asked.against if name not in (*names, *queries)]
-        answers = {}
-        for name in names:
-            note(f"setting up {name}")
-            module = subject.contender(name)
-            if on_gpu and not getattr(module, "ON_GPU", False):
-                raise UsageError(
-                    f"{name} does not run on a GPU here", model=what.recipe.name, found=f"VS={name}",
-                    expected="torch or torch.compile", next=f"BACKEND={CPU} compares on the CPU",
-                )  # fmt: skip
-            run = module.make(what)
-            answers[name] = run()
-            queries[name] = timing.query(run)
-            computes = module.COMPUTES.replace("the CPU, FP32", "the GPU") if on_gpu else module.COMPUTES
-            facts[name] = {"computes": computes, "versions": subject.versions(module)}
-        with machine.Watch() as watch:
-            timed = timing.in_turns(queries, asked.plan, note)
-    return _row(batch, ours, timed, facts, _differences(answers, ours), watch.found)
+        names = (() if on_gpu else (ours,)) + asked.against
+        return contest.held(what, ours, names, asked.plan, note, queries, facts)
 
 
 def _engine(asked: Asked, place: Place, batch: int, stack: contextlib.ExitStack) -> tuple[str, dict, dict]:
@@ -164,48 +144,6 @@ def _engine(asked: Asked, place: Place, batch: int, stack: contextlib.ExitStack)
     queries = {name: cuda.engine_query(active, tensors, batch, graphs, asked.spin) for name, graphs in kinds.items()}
     versions = {place.backend: place.manifest["engine"]["backend_version"]}
     return next(iter(kinds)), queries, {name: {"computes": name, "versions": versions} for name in kinds}
-
-
-def _row(batch: int, ours: str, timed: dict, facts: dict, differences: dict, watched: dict) -> dict:
-    """One batch's results as JSON."""
-    rows = {}
-    for name, found in timed.items():
-        whole = found.queries.get("host", found.latencies)
-        rows[name] = facts[name] | {
-            "milliseconds": {q: latency.summary(s).as_dict() for q, s in found.queries.items()},
-            **latency.throughput(len(whole), batch, found.seconds),
-            "difference": differences.get(name),
-        }
-    mine = timed[ours].queries.get("host", timed[ours].latencies)
-    ratios = {
-        name: latency.ratio(found.queries.get("host", found.latencies), mine)
-        for name, found in timed.items()
-        if name != ours
-    }
-    disturbed = machine.disturbances(watched)
-    spread = latency.ratio(mine, [sorted(mine)[len(mine) // 2]] * len(mine)).spread
-    if spread > latency.SPREAD:
-        disturbed.append(f"the middle half of the latencies of {ours} is {spread:.0%} of their median wide")
-    return {
-        "batch": batch,
-        "ours": ours,
-        "contenders": rows,
-        "ratios": {name: r.as_dict() for name, r in ratios.items()},
-        "noisy": disturbed,
-        "watched": watched,
-    }
-
-
-def _differences(answers: dict[str, list], ours: str) -> dict[str, float]:
-    """How far each contender's answers are from ours, as a share of the largest value."""
-    import numpy as np
-
-    found = {}
-    for name, outputs in answers.items():
-        if name != ours and ours in answers:
-            pairs = zip(answers[ours], outputs, strict=True)
-            found[name] = max(float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-12)) for a, b in pairs)
-    return found
 
 
 def _line(row: dict) -> str:

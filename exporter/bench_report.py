@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.bench import DIFFERENT
+from exporter.contest import DIFFERENT
 from exporter.printing import ruled, show
 
 

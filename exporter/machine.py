@@ -28,12 +28,19 @@ def describe() -> dict:
         "cpu": cpu,
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(int(memory.split()[0]) / 1e6, 1) if memory else None,
+        "vnni": vnni(),
         "virtual": "hypervisor" in (_proc("cpuinfo", "flags") or "").split(),
         "governor": governor or "not told by the system",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "gpu": gpu(),
     }
+
+
+def vnni() -> bool:
+    """Whether the CPU multiplies bytes and adds them up in 32 bits in one instruction, as INT8 kernels want it."""
+    flags = (_proc("cpuinfo", "flags") or _proc("cpuinfo", "Features") or "").split()
+    return bool({"avx512_vnni", "avx_vnni", "asimddp"} & set(flags))
 
 
 def gpu() -> dict | None:

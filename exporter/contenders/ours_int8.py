@@ -5,12 +5,15 @@ from __future__ import annotations
 from exporter.errors import UsageError
 from exporter.subject import Run, Subject
 
-COMPUTES = "model.onnx with INT8 products and FP32 in the place of 16 bits, in ONNX Runtime on the CPU"
+COMPUTES = (
+    "model.onnx with its INT8 products as ONNX Runtime's CPU kernels take them (weights of 7 bits where the CPU has no "
+    "VNNI) and FP32 around them"
+)
 PACKAGES = ("onnxruntime",)
 
 
 def make(subject: Subject) -> Run:
-    from exporter import widening
+    from exporter import cpu_int8, machine
     from exporter.contenders._onnxruntime import run
 
     model = subject.graph(subject.typed) if subject.typed else None
@@ -22,5 +25,5 @@ def make(subject: Subject) -> Run:
             expected="int8 or int8-bf16",
             next=f"make bench MODEL={subject.recipe.name} PRECISION=int8",
         )
-    widening.widen(model)
+    cpu_int8.adapt(model, seven_bits=not machine.vnni())
     return run(model, subject, "ours_int8")
