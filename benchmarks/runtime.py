@@ -2,7 +2,7 @@
 
 ``python benchmarks/runtime.py [model ...]`` takes one image, every core that the process may use, random weights, and
 prints each contender's times and how many times as long it took as ours, pair by pair, in Markdown; then INT8 against
-FP32 of ours (``INT8=0`` leaves it out: it calibrates and compiles first). What cannot run here is named with its reason.
+FP32 of ours (``INT8=0`` leaves it out: it calibrates and compiles first). What cannot run here is named, and why.
 Not a timed test: the figures are this machine's.
 """
 
