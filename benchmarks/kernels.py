@@ -1,9 +1,9 @@
 """What the compiler emits for a model as it is exported and after the rewrites, side by side in one run.
 
 ``python benchmarks/kernels.py [model ...]`` compiles each for sm80 at FP16, at the batches of :data:`CASES`, and prints
-kernels, signals and waits, fused attentions, bytes moved, matrix FLOPs and the floor on an A100, in Markdown. Beside the
-plain export stand onnxsim's and onnxslim's output of it, where they are installed. Weights are random: a compiler does
-not look at them.
+kernels, signals and waits, fused attentions, bytes moved, matrix FLOPs and the floor on an A100, in Markdown. Beside
+the plain export stand onnxsim's and onnxslim's output of it, where they are installed. Weights are random: a compiler
+does not look at them.
 """
 
 from __future__ import annotations
