@@ -82,6 +82,9 @@ $(READY): pyproject.toml
 model:
 	@test -n "$$MODEL" || { echo 'error: MODEL is missing; next: make list, then make engine MODEL=swin_b' >&2; exit 2; }
 
+sweepfile:
+	@test -n "$$SWEEP" || { echo 'error: SWEEP is missing; next: make sweep SWEEP=benchmarks/sweep.yaml' >&2; exit 2; }
+
 engine: model $(READY)  ## build an engine, prove its parity, leave a bundle in OUT/MODEL/PRECISION
 	@$(RUN) -m exporter engine $(REQUEST)
 
@@ -119,8 +122,7 @@ bench: model $(READY)  ## time a bundle's engine, or its graph on the CPU, BATCH
 		$(if $(WEIGHTS),--weights "$$WEIGHTS") $(if $(DURATION),--duration "$$DURATION") \
 		$(if $(THREADS),--threads "$$THREADS") $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
-sweep: $(READY)  ## every cell of SWEEP=file.yaml, JOBS=2 at a time: engine, roofline, bench; one table at the end
-	@test -n "$$SWEEP" || { echo 'error: SWEEP is missing; next: make sweep SWEEP=benchmarks/sweep.yaml' >&2; exit 2; }
+sweep: sweepfile $(READY)  ## every cell of SWEEP=file.yaml, JOBS=2 at a time: engine, roofline, bench; one table at the end
 	@$(RUN) -m exporter sweep "$$SWEEP" $(if $(OUT),--out "$$OUT") $(if $(JOBS),--jobs "$$JOBS") \
 		$(if $(QUIET),--quiet) $(if $(JSON),--json)
 
