@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from exporter import registry
+from exporter.goal import Goal
 from exporter.kernels import Kernel
 from exporter.progress import Progress
 from exporter.stages.reference import versions
@@ -48,7 +49,7 @@ def resnet50(request: Request, progress: Progress) -> Baseline:
         form=None,
         without=(),
         native_image=True,
-        max_drop=None,
+        goal=Goal(),
         require_gain=False,
         allow_unfused=True,
     )

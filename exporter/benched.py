@@ -33,7 +33,7 @@ class Place:
 def find(model: str, precision: str, out: Path, backend: str | None = None) -> Place:
     """The bundle and where it runs; :class:`UsageError` says what to build where there is none."""
     recipe, kind = registry.recipe(model), registry.precision(precision)
-    folder = out / recipe.name / kind.name
+    folder = out / recipe.folder / kind.name
     build = f"make engine MODEL={recipe.name} PRECISION={kind.name}"
     build += "" if str(out) == "build" else f" OUT={out}"
     try:

@@ -170,7 +170,7 @@ def _growth(costs: list[growth.Cost], request: Request) -> dict:
 
 def _publish(found: dict, request: Request, build) -> str | None:
     """Write ``roofline.json`` into the bundle that these kernels are of; None where there is no such bundle."""
-    folder = request.out / request.recipe.name / request.precision.name
+    folder = request.out / request.recipe.folder / request.precision.name
     try:
         stages = json.loads((folder / "manifest.json").read_text())["stages"]
     except (OSError, ValueError, KeyError):

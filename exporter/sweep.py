@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 
-from exporter import SCHEMA, __version__, machine
+from exporter import SCHEMA, __version__, machine, registry
 from exporter.errors import UsageError
 from exporter.store import key_of, sha256_text, unwritable, write_json
 from exporter.sweepfile import Cell, Sweep, words
@@ -132,7 +132,7 @@ def _run(cell: Cell, steps: list[str], asked: Sweep, home: Path, key: str, run, 
         "key": key,
         "cell": cell.name,
         **{k: getattr(cell, k) for k in ("model", "precision", "batch", "target")},
-        "folder": str(folder / cell.model / cell.precision),
+        "folder": str(folder / registry.recipe(cell.model).folder / cell.precision),
         "status": "passed",
         "steps": {},
         "seconds": 0.0,

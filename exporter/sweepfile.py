@@ -13,19 +13,22 @@ Scalars are taken as they are written: to YAML 1.1, ``1:8:32`` is a number to th
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter import registry, request, subject
+from exporter import goal, registry, request, subject
 from exporter.backends import tensorrt
 from exporter.errors import UsageError, nearest
 from exporter.floors import parse_prices
+from exporter.store import sha256_text
 
 STEPS = ("engine", "roofline", "bench")
 LISTS = ("models", "precisions", "batches", "targets", "steps")
-OF_BUILD = ("weights", "image", "io", "images", "backend", "calib", "calib_images", "observer", "max_drop", "without",
+OF_BUILD = ("weights", "image", "io", "images", "backend", "calib", "calib_images", "observer", "max_drop", "max_error",
+            "min_top1_agreement", "without",
             "form")  # fmt: skip
 SWITCHES = ("allow_unfused", "require_gain")
 SETTINGS = (*OF_BUILD, *SWITCHES, "price", "vs", "duration", "threads")
@@ -44,9 +47,11 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """What its folder is called."""
+        """What its folder is called; cells of different names have different ones."""
         parts = (self.model, self.precision, self.batch and f"b{self.batch}", self.target)
-        return "-".join(p.replace(":", "_").replace(",", "_") for p in parts if p)
+        made = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", p) for p in parts if p)
+        plain = re.fullmatch(r"[a-z0-9_]+", self.model)
+        return made if plain else f"{made}-{sha256_text(self.model)[:6]}"
 
 
 @dataclass(frozen=True)
@@ -205,7 +210,9 @@ CHECKS: dict[str, tuple[Callable[[str], object], ...]] = {
     "form": (request.parse_form,),
     "backend": (request.parse_backend,),
     "calib_images": (request.parse_calib_images,),
-    "max_drop": (request.parse_max_drop,),
+    "max_drop": (lambda text: goal.parse(text, None, None),),
+    "min_top1_agreement": (lambda text: goal.parse(None, text, None),),
+    "max_error": (lambda text: goal.parse(None, None, text),),
 }
 """Settings that can be checked before any cell is built; the others are checked by the cell that takes them."""
 

@@ -115,3 +115,8 @@ def test_the_words_of_a_cell_are_a_command_line(tmp_path):
 
     for step in sweepfile.STEPS:  # every word is one that the verb takes
         _parser().parse_args(list(sweepfile.words(found.cells[-1], step, found.settings, tmp_path)))
+
+
+def test_models_of_other_sources_have_folders_of_their_own():
+    names = {sweepfile.Cell(m, "fp16", None, None).name for m in ("timm:vit_a", "timm/vit_a", "timm_vit_a", "a/b.py")}
+    assert len(names) == 4 and not any(set(name) & set(":/") for name in names)
