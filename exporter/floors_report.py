@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from exporter.chips import nearest
 from exporter.printing import ruled, show
 
 FEW = 12
@@ -65,8 +66,9 @@ def _range(values: dict[str, float], how: str) -> str:
 
 
 def _kernels(found: dict) -> None:
-    name = next(n for n, c in found["chips"].items() if c["target"] == found["targets"][0] and "refused" not in c)
-    name = "a100-80" if found["targets"][0] == "sm80" else name
+    stands_for = nearest(found["targets"][0]).name
+    name = next((n for n, c in found["chips"].items() if c["chip"] == stands_for), "")
+    name = name if name in found["kernels"][0]["on"] else next(iter(found["kernels"][0]["on"]))
     listed = sorted(found["kernels"], key=lambda k: -k["on"][name]["floor_us"])
     table = ruled(
         ">us", "bound by", ">MB", ">MFLOP", ">FLOP/byte", "kind", "block", "kernel",
@@ -84,7 +86,7 @@ def _beside(found: dict) -> None:
     other = found["resnet50"]
     table = ruled(
         "GPU", f">{found['model']} of peak", ">ResNet-50", f">{found['model']} images/s", ">ResNet-50", ">FLOP/s",
-        title=f"Beside ResNet-50 ({other['source']}, {other['precision']}, {other['kernels']} kernels, "
+        title=f"ResNet-50 ({other['source']}, {other['precision']}, {other['kernels']} kernels, "
         f"{other['bytes_moved'] / 1e6:.0f} MB, {other['flops'] / 1e9:.1f} GFLOP); ratio with launches",
     )  # fmt: skip
     for name, chip in found["chips"].items():

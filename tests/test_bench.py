@@ -180,5 +180,6 @@ def test_the_int8_contender_needs_an_int8_graph(out, tmp_path):
 def test_a_users_mistake_is_exit_2_and_no_traceback(out, capsys):
     assert cli.main(["bench", MODEL, "--precision", "fp16", "--out", str(out)]) == 2
     assert cli.main(["bench", MODEL, "--precision", "fp32", "--out", str(out), "--iterations", "0"]) == 2
+    assert cli.main(["bench", MODEL, "--precision", "fp32", "--out", str(out), "--duration", "inf"]) == 2
     text = capsys.readouterr().err
     assert "make engine" in text and "no times to measure" in text and "Traceback" not in text

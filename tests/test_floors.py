@@ -98,6 +98,12 @@ def test_the_tables_say_both_bounds_and_where_they_are_weak(made, capsys):
         assert word in text
 
 
+@pytest.mark.parametrize("targets", [["sm121"], ["sm90"], ["sm86", "sm80"]])
+def test_a_target_without_a_chip_of_its_own_is_shown_on_the_nearest(made, targets, capsys):
+    floors_report.shown(made[1][0] | {"targets": targets})
+    assert "kernels that take longest on" in capsys.readouterr().out
+
+
 def test_the_graph_alone_needs_no_compiler(tmp_path, capsys):
     found = floors.floors(request(tmp_path, "bf16"), Progress(quiet=True), {}, graph_only=True)
     assert found["kernels"] == [] and not (tmp_path / ".cache").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from exporter import asking
 
@@ -38,7 +39,8 @@ def run(arguments) -> int:
     from exporter.timing import Plan
 
     plan = Plan(arguments.warm_up, arguments.duration, arguments.iterations)
-    if plan.warm_up_ms < 0 or plan.duration_s < 0 or plan.iterations < 1 or arguments.threads < 0:
+    times = (plan.warm_up_ms, plan.duration_s)
+    if not all(0 <= t < math.inf for t in times) or plan.iterations < 1 or arguments.threads < 0:
         raise UsageError(
             "these are no times to measure", found=str(plan.as_dict()),
             expected="warm-up and duration of at least 0, at least one query", next="python -m exporter bench --help",
