@@ -32,7 +32,8 @@ def shown(found: dict) -> None:
 
 
 def _times(chip: dict, *keys: str) -> list[str]:
-    return [f"{chip[f'{key}_us']:.0f}" if f"{key}_us" in chip else "" for key in keys]
+    found = (chip.get(f"{key}_us") for key in keys)
+    return ["" if us is None else f"{us:.{0 if us >= 10 else 1}f}" for us in found]
 
 
 def _chips(found: dict) -> None:
