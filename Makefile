@@ -12,6 +12,7 @@ READY := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
 
 # Values reach the shell through the environment, so that a path may hold any character.
 export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM ONNX CALIB CALIB_IMAGES OBSERVER DATA MAX_DROP MAX_ERROR MIN_TOP1_AGREEMENT CACHE_LIMIT
+export PRICE VS DURATION THREADS SWEEP JOBS
 REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(TARGET),--target "$$TARGET") $(if $(BATCH),--batch "$$BATCH") $(if $(WEIGHTS),--weights "$$WEIGHTS") \
 	$(if $(IMAGE),--image "$$IMAGE") $(if $(IO),--io "$$IO") $(if $(IMAGES),--images "$$IMAGES") \
@@ -28,6 +29,7 @@ REPORT = "$$MODEL" --precision $(if $(filter file,$(origin PRECISION)),all,"$$PR
 	$(if $(DEPTH),--depth) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
 .PHONY: help engine parity kernels tune explain blame accuracy report train why clean-cache list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin clean model
+.PHONY: roofline bench sweep sweepfile
 
 help:  ## this text
 	@echo 'Vision transformers from PyTorch to TensorRT engines.'
@@ -57,6 +59,12 @@ help:  ## this text
 	@echo '  MAX_ERROR=0.001   the largest error of an output, as a share of its largest value             any'
 	@echo '  ONNX=model.onnx   a graph for blame to judge                          the model'"'"'s own'
 	@echo '  CACHE_LIMIT=20G   how much the cache may hold; the least recently used goes                   50G'
+	@echo '  PRICE=a100-80=1.8 dollars a GPU-hour for roofline, for all chips or by chip'
+	@echo '  GRAPH=1           roofline from the graph alone, nothing is compiled'
+	@echo '  VS=torch,openvino contenders of bench: torch torch.compile onnx-plain onnxsim onnxslim ort-transformers openvino'
+	@echo '  DURATION=10       seconds that bench measures each, at least    3'
+	@echo '  THREADS=2         of bench on the CPU    all cores'
+	@echo '  SWEEP=file JOBS=2 the file of a sweep and how many of its cells are built at a time'
 	@echo '  REQUIRE_GAIN=1    fail where int8 or fp8 is no faster than the 16-bit engine'
 	@echo '  DEPTH=1           report: measure the error of each block, half a minute or more a build'
 	@echo '  ALLOW_UNFUSED=1   pass where the compiler fused less than the recipe promises'
@@ -74,6 +82,9 @@ $(READY): pyproject.toml
 
 model:
 	@test -n "$$MODEL" || { echo 'error: MODEL is missing; next: make list, then make engine MODEL=swin_b' >&2; exit 2; }
+
+sweepfile:
+	@test -n "$$SWEEP" || { echo 'error: SWEEP is missing; next: make sweep SWEEP=benchmarks/sweep.yaml' >&2; exit 2; }
 
 engine: model $(READY)  ## build an engine, prove its parity, leave a bundle in OUT/MODEL/PRECISION
 	@$(RUN) -m exporter engine $(REQUEST)
@@ -108,6 +119,20 @@ why: model $(READY)  ## which stages a build would reuse, which it would make ag
 clean-cache: $(READY)  ## delete the cached stages of OUT; bundles stay
 	@$(RUN) -m exporter clean-cache $(if $(OUT),--out "$$OUT")
 
+roofline: model $(READY)  ## floors on GPUs that are not here, images per second and (PRICE=) per dollar, growth, memory
+	@$(RUN) -m exporter roofline $(REQUEST) $(if $(PRICE),--price "$$PRICE") $(if $(GRAPH),--graph-only)
+
+bench: model $(READY)  ## time a bundle's engine, or its graph on the CPU, BATCH=1,8,32, in turns with VS=torch,openvino,...
+	@$(if $(VS),$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[bench]')
+	@$(RUN) -m exporter bench "$$MODEL" --precision "$$PRECISION" $(if $(BATCH),--batch "$$BATCH") \
+		$(if $(OUT),--out "$$OUT") $(if $(BACKEND),--backend "$$BACKEND") $(if $(VS),--vs "$$VS") \
+		$(if $(WEIGHTS),--weights "$$WEIGHTS") $(if $(DURATION),--duration "$$DURATION") \
+		$(if $(THREADS),--threads "$$THREADS") $(if $(QUIET),--quiet) $(if $(JSON),--json)
+
+sweep: sweepfile $(READY)  ## every cell of SWEEP=file.yaml, JOBS=2 at a time: engine, roofline, bench; one table at the end
+	@$(RUN) -m exporter sweep "$$SWEEP" $(if $(OUT),--out "$$OUT") $(if $(JOBS),--jobs "$$JOBS") \
+		$(if $(QUIET),--quiet) $(if $(JSON),--json)
+
 list: $(READY)  ## the models: family, parameters, GFLOPs, input, precisions
 	@$(RUN) -m exporter list $(if $(JSON),--json)
 
@@ -121,7 +146,7 @@ lint: $(READY)  ## ruff
 bench-pipeline: $(READY)  ## time and memory of a cold build, a second precision, an unchanged repeat
 	@$(RUN) benchmarks/pipeline.py $(if $(MODEL),"$$MODEL")
 
-bench-runtime: $(READY)  ## time in ONNX Runtime on the CPU: plain export, onnxsim, onnxslim, rewritten, in turns
+bench-runtime: $(READY)  ## time on the CPU in turns: ours, torch, torch.compile, ONNX Runtime, onnxsim, onnxslim, OpenVINO; INT8
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@$(RUN) benchmarks/runtime.py $(if $(MODEL),"$$MODEL")
 

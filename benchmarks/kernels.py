@@ -1,14 +1,16 @@
 """What the compiler emits for a model as it is exported and after the rewrites, side by side in one run.
 
 ``python benchmarks/kernels.py [model ...]`` compiles each for sm80 at FP16, at the batches of :data:`CASES`, and prints
-kernels, signals and waits, fused attentions, bytes moved, matrix FLOPs and the floor on an A100, in Markdown.
-Weights are random: a compiler does not look at them.
+kernels, signals and waits, fused attentions, bytes moved, matrix FLOPs and the floor on an A100, in Markdown. Beside
+the plain export stand onnxsim's and onnxslim's output of it, where they are installed. Weights are random: a compiler
+does not look at them.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 from exporter import choice, emitted, kernels, onnxio, pipeline, request, roofline
@@ -38,16 +40,36 @@ def main(*models: str) -> None:
 
 
 def measure(model: str, batch: str, out: str) -> list[tuple]:
-    """Two rows: the graph as exported, and in the form that ``make engine`` builds."""
+    """A row for each graph: as exported, simplified by others, and in the form that ``make engine`` builds."""
     asked = request.parse(model, "fp16", batch=batch, target=TARGET, weights="random", out=out)
     build = pipeline.prepare(asked, Progress(quiet=True), pipeline.CANONICAL)
     chosen = choice.choose(asked)
     as_exported = choice.Choice(choice.CANONICAL_FORM, "as exported")
+    raw = build.model("trace", "raw.onnx")
     graphs = (
-        ("as exported", build.model("trace", "raw.onnx"), as_exported),
+        ("as exported", raw, as_exported),
+        *((name, graph, as_exported) for name, graph in simplified(raw)),
         (chosen.form, build.model("rewrite", "model.fp32.onnx"), chosen),
     )
     return [_row(model, batch, label, graph, asked, form) for label, graph, form in graphs]
+
+
+def simplified(raw):
+    """(name, graph) of what onnxsim and onnxslim make of the export; what they cannot is said on standard error."""
+    for name, simplify in (
+        ("onnxsim", lambda m: __import__("onnxsim").simplify(m)[0]),
+        ("onnxslim", lambda m: __import__("onnxslim").slim(m)),
+    ):
+        copy = type(raw)()
+        copy.CopyFrom(raw)
+        try:
+            graph = simplify(copy)
+        except Exception as error:  # somebody else's library, or it is not installed
+            print(f"{name}: left out ({type(error).__name__}: {str(error)[:80]})", file=sys.stderr)
+            continue
+        for index, node in enumerate(graph.graph.node):
+            node.name = node.name or f"{name}/{node.op_type}_{index}"
+        yield f"{name} {version(name)}", graph
 
 
 def _row(model: str, batch: str, label: str, graph, asked, form) -> tuple:

@@ -50,6 +50,10 @@ class Tensor:
     def as_dict(self) -> dict:
         return {"name": self.name, "shape": list(self.shape), "type": self.type, "bytes": self.bytes}
 
+    @staticmethod
+    def from_dict(data: Mapping) -> Tensor:
+        return Tensor(data["name"], tuple(data["shape"]), data["type"])
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -100,6 +104,13 @@ class Kernel:
             "nodes": list(self.nodes),
             "tactic": self.tactic,
         }
+
+    @staticmethod
+    def from_dict(data: Mapping) -> Kernel:
+        """The kernel that ``as_dict`` wrote."""
+        sides = {k: tuple(map(Tensor.from_dict, data[k])) for k in ("inputs", "outputs", "constants")}
+        told = {k: data[k] for k in ("name", "layer_type", "kind", "tactic", "flops")}
+        return Kernel(**told, **sides, nodes=tuple(data["nodes"]))
 
 
 def kind_of(name: str, layer_type: str) -> str:

@@ -50,6 +50,9 @@ STAGES = (
     engine_parity,
 )
 
+COMPILED = tuple(stage for stage in STAGES if stage is not reference and not getattr(stage, "PROOF", False))
+"""What ends in an engine, without a proof of it."""
+
 
 def run(request: Request, progress: Progress) -> bundle.Bundle:
     """Bring every stage up to date and publish the bundle.

@@ -7,10 +7,7 @@ from dataclasses import asdict, dataclass
 from exporter import kernels as kernel_lists
 from exporter import roofline
 from exporter.kernels import Kernel
-
-LAUNCH_US = 1.5
-"""What a kernel costs beside its work, in microseconds: an assumption, of the order of the gap between two dependent
-kernels of one CUDA graph. It weighs kernels against bytes; where a GPU is, measure instead."""
+from exporter.roofline import LAUNCH_US
 
 SYNCHRONISE_US = 0.5
 """What a signal or a wait between two streams costs, in microseconds: an assumption, too."""

@@ -135,3 +135,9 @@ def test_the_engine_inspectors_json_gives_the_same_kernels():
 def test_an_inspector_that_tells_less_is_an_error(listed):
     with pytest.raises(UsageError):
         layers.from_inspector(json.dumps({"Layers": listed}))
+
+
+def test_a_kernel_is_the_same_after_json():
+    tensors = [(kernels.Tensor(n, (2, -1, 3), "Half"),) for n in "xyw"]
+    made = kernels.Kernel("k", "gemm", "matmul", *tensors, ("a/MatMul_1",), "tactic", 12)
+    assert kernels.Kernel.from_dict(json.loads(json.dumps(made.as_dict()))) == made

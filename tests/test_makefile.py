@@ -54,3 +54,21 @@ def test_ci_runs_the_readmes_test_command():
     script = (ROOT / ".ci" / "run").read_text()
     assert "make test" in script and "make test" in (ROOT / "README.md").read_text()
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+@pytest.mark.parametrize("target, knob, option", [
+    ("roofline", "PRICE=l4=0.7", '--price "$PRICE"'), ("roofline", "GRAPH=1", "--graph-only"),
+    ("bench", "VS=torch", '--vs "$VS"'), ("bench", "BATCH=1,8", '--batch "$BATCH"'),
+    ("bench", "DURATION=9", '--duration "$DURATION"'), ("bench", "THREADS=1", '--threads "$THREADS"'),
+    ("sweep", "JOBS=2", '--jobs "$JOBS"'),
+])  # fmt: skip
+def test_knobs_of_measuring_reach_the_command_line(target, knob, option):
+    def command(*knobs):
+        return make("-n", target, "MODEL=vit_ti", "SWEEP=a.yaml", *knobs).stdout.split(f"-m exporter {target}")[1]
+
+    assert option in command(knob) and option not in command()
+
+
+def test_a_missing_sweep_file_is_exit_2_and_says_what_to_type():
+    done = make("sweep")
+    assert done.returncode == 2 and "make sweep SWEEP=" in done.stderr

@@ -21,6 +21,7 @@ CODE = (
     "exporter.flops",
     "exporter.shapes",
     "exporter.roofline",
+    "exporter.chips",
     "exporter.onnxio",
 )
 FILE = "model.engine"

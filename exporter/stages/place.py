@@ -26,6 +26,7 @@ CODE = (
     "exporter.metrics",
     "exporter.score",
     "exporter.roofline",
+    "exporter.chips",
     "exporter.kernels",
     "exporter.layers",
     "exporter.emitted",
