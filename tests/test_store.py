@@ -133,3 +133,14 @@ def test_what_killed_builds_left_is_swept_and_what_runs_is_not(tmp_path):
     os.utime(old, (time.time() - store.STALE_SECONDS - 60,) * 2)
     build(Store(tmp_path))
     assert running.exists() and not old.exists()
+
+
+def test_what_killed_builds_left_goes_when_nobody_else_builds(tmp_path):
+    running = Store(tmp_path)
+    running.join()
+    (tmp_path / "tmp" / "half").mkdir(parents=True)
+    Store(tmp_path).join()
+    assert (tmp_path / "tmp" / "half").exists()
+    del running
+    Store(tmp_path).join()
+    assert not (tmp_path / "tmp" / "half").exists()
