@@ -119,7 +119,7 @@ why: model $(READY)  ## which stages a build would reuse, which it would make ag
 	@$(RUN) -m exporter why $(REQUEST)
 
 clean-cache: $(READY)  ## delete the cached stages of OUT; bundles stay
-	@$(RUN) -m exporter clean-cache $(if $(OUT),--out "$$OUT")
+	@$(RUN) -m exporter clean-cache $(if $(OUT),--out "$$OUT") $(if $(CACHE),--cache "$$CACHE")
 
 roofline: model $(READY)  ## floors on GPUs that are not here, images per second and (PRICE=) per dollar, growth, memory
 	@$(RUN) -m exporter roofline $(REQUEST) $(if $(PRICE),--price "$$PRICE") $(if $(GRAPH),--graph-only)
