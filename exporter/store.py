@@ -107,9 +107,10 @@ def sync(path: Path) -> None:
 @contextlib.contextmanager
 def scratch(out: Path) -> Iterator[Path]:
     """A folder in ``out`` for files that nobody keeps: the system's temporary one may be small, full or read-only."""
+    place = out / ".cache" / "tmp"  # what a killed build leaves there goes with the next one
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=out, prefix=".scratch.", ignore_cleanup_errors=True)
+        place.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True)
     except OSError as error:
         raise unwritable(out, error) from None
     with folder as name:
