@@ -11,7 +11,7 @@ RUN := .venv/bin/python
 READY := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
 
 # Values reach the shell through the environment, so that a path may hold any character.
-export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM ONNX CALIB CALIB_IMAGES OBSERVER DATA MAX_DROP MAX_ERROR MIN_TOP1_AGREEMENT CACHE_LIMIT
+export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM ONNX CALIB CALIB_IMAGES OBSERVER DATA MAX_DROP MAX_ERROR MIN_TOP1_AGREEMENT CACHE_LIMIT CACHE
 export PRICE VS DURATION THREADS SWEEP JOBS
 REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(TARGET),--target "$$TARGET") $(if $(BATCH),--batch "$$BATCH") $(if $(WEIGHTS),--weights "$$WEIGHTS") \
@@ -19,6 +19,7 @@ REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(OUT),--out "$$OUT") $(if $(BACKEND),--backend "$$BACKEND") $(if $(WITHOUT),--without "$$WITHOUT") \
 	$(if $(FORM),--form "$$FORM") $(if $(CALIB),--calib "$$CALIB") \
 	$(if $(CALIB_IMAGES),--calib-images "$$CALIB_IMAGES") $(if $(OBSERVER),--observer "$$OBSERVER") \
+	$(if $(CACHE),--cache "$$CACHE") \
 	$(if $(ALLOW_UNFUSED),--allow-unfused) $(if $(REQUIRE_GAIN),--require-gain) $(if $(CACHE_LIMIT),--cache-limit "$$CACHE_LIMIT") $(if $(MAX_DROP),--max-drop "$$MAX_DROP") \
 	$(if $(MAX_ERROR),--max-error "$$MAX_ERROR") $(if $(MIN_TOP1_AGREEMENT),--min-top1-agreement "$$MIN_TOP1_AGREEMENT") \
 	$(if $(QUIET),--quiet) $(if $(JSON),--json)
@@ -28,7 +29,7 @@ REPORT = "$$MODEL" --precision $(if $(filter file,$(origin PRECISION)),all,"$$PR
 	$(if $(OUT),--out "$$OUT") $(if $(WEIGHTS),--weights "$$WEIGHTS") $(if $(IMAGES),--images "$$IMAGES") \
 	$(if $(DEPTH),--depth) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
-.PHONY: help engine parity kernels tune explain blame accuracy report train why clean-cache list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin clean model
+.PHONY: help engine parity kernels tune explain blame accuracy report train why clean-cache list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin clean doctor bench-faults model
 .PHONY: roofline bench sweep sweepfile
 
 help:  ## this text
@@ -67,6 +68,7 @@ help:  ## this text
 	@echo '  SWEEP=file JOBS=2 the file of a sweep and how many of its cells are built at a time'
 	@echo '  REQUIRE_GAIN=1    fail where int8 or fp8 is no faster than the 16-bit engine'
 	@echo '  DEPTH=1           report: measure the error of each block, half a minute or more a build'
+	@echo '  CACHE=folder      a cache to share, a folder or s3://bucket/folder    OUT/.cache'
 	@echo '  ALLOW_UNFUSED=1   pass where the compiler fused less than the recipe promises'
 	@echo '  QUIET=1 JSON=1    only the verdict; the result as JSON'
 	@echo
@@ -117,7 +119,7 @@ why: model $(READY)  ## which stages a build would reuse, which it would make ag
 	@$(RUN) -m exporter why $(REQUEST)
 
 clean-cache: $(READY)  ## delete the cached stages of OUT; bundles stay
-	@$(RUN) -m exporter clean-cache $(if $(OUT),--out "$$OUT")
+	@$(RUN) -m exporter clean-cache $(if $(OUT),--out "$$OUT") $(if $(CACHE),--cache "$$CACHE")
 
 roofline: model $(READY)  ## floors on GPUs that are not here, images per second and (PRICE=) per dollar, growth, memory
 	@$(RUN) -m exporter roofline $(REQUEST) $(if $(PRICE),--price "$$PRICE") $(if $(GRAPH),--graph-only)
@@ -158,6 +160,12 @@ bench-twin: $(READY)  ## the numerics twin's time beside the FP32 graph's, in tu
 
 bench-kernels: $(READY)  ## kernels and bytes as exported and rewritten, side by side in one run
 	@$(RUN) benchmarks/kernels.py $(if $(MODEL),"$$MODEL")
+
+bench-faults: $(READY)  ## a process that builds and publishes, killed at 200 random instants
+	@$(RUN) benchmarks/faults.py
+
+doctor: $(READY)  ## what works on this machine and what does not, and what to type about it
+	@$(RUN) -m exporter doctor $(if $(OUT),--out "$$OUT") $(if $(JSON),--json)
 
 clean:  ## remove OUT (build by default): bundles and cache
 	rm -rf "$${OUT:-build}"

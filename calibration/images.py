@@ -37,13 +37,20 @@ def files(folder: Path) -> list[Path]:
     """The image files below ``folder`` by suffix, any nesting, sorted; :class:`UsageError` if there are none."""
     if not os.path.isdir(folder):  # unlike Path's, no error where the name is too long
         raise UsageError(
-            f"{folder} is not a folder" if os.path.exists(folder) else f"the image folder {folder} does not exist",
-            found="a file" if os.path.exists(folder) else "no such folder",
+            f"{folder} is not a folder" if os.path.lexists(folder) else f"the image folder {folder} does not exist",
+            found=_instead(folder),
             expected="a folder with JPEG, PNG or WebP files",
             next="IMAGES=<folder>",
         )
     everything = [p for p in sorted(folder.rglob("*")) if p.is_file()]
     found = [p for p in everything if p.suffix.lower() in SUFFIXES]
+    if not found and not everything and (odd := _no_files(folder)):
+        raise UsageError(
+            f"there are no images in {folder}",
+            found=odd,
+            expected=f"files that end in {', '.join(sorted(SUFFIXES))}",
+            next="IMAGES=<folder>",
+        )
     if not found:
         raise UsageError(
             f"there are no images in {folder}",
@@ -54,6 +61,29 @@ def files(folder: Path) -> list[Path]:
             next="IMAGES=<folder>",
         )
     return found
+
+
+def _instead(path: Path) -> str:
+    """What is where a folder should be."""
+    if os.path.islink(path) and not os.path.exists(path):
+        return f"a link to {os.readlink(path)}, which does not exist"
+    if not os.path.exists(path):
+        return "no such folder"
+    return "a file" if os.path.isfile(path) else f"a {_kind(path)}"
+
+
+def _no_files(folder: Path) -> str:
+    """What a folder without files holds that looks like some: links to nothing, pipes, sockets, devices."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() and not path.exists():
+            return f"{path.name}, a link to {os.readlink(path)}, which does not exist"
+        if not path.is_dir():
+            return f"{path.name}, a {_kind(path)} and no file"
+    return ""
+
+
+def _kind(path: Path) -> str:
+    return "pipe" if path.is_fifo() else "socket" if path.is_socket() else "device"
 
 
 def decode(path: Path) -> Image.Image:

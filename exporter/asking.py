@@ -31,6 +31,7 @@ def add_request(verb: argparse.ArgumentParser) -> None:
     add("--require-gain", action="store_true", help="fail where int8 or fp8 is no faster than the 16-bit engine")
     add("--cache-limit", help="how much the cache may hold, the least recently used goes (default: 50G)")
     add("--allow-unfused", action="store_true", help="let a build pass that the compiler fused less than promised")
+    add("--cache", help="a folder or an address (s3://...) of a cache that machines share (default: OUT/.cache)")
     add("--quiet", action="store_true", help="no progress, only the verdict")
     add("--json", action="store_true", help="print the result as JSON on standard output")
 
@@ -60,6 +61,7 @@ def request(arguments):
         "max_error",
         "require_gain",
         "cache_limit",
+        "cache",
         "command",
     )
     return requests.parse(arguments.model, **{name: getattr(arguments, name) for name in fields})

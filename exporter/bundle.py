@@ -21,7 +21,7 @@ from exporter.errors import CheckFailed
 from exporter.memory import peak_bytes
 from exporter.registry import recipe_source
 from exporter.stages.reference import versions
-from exporter.store import Entry, place, publish_folder, sha256_file, sha256_text, unwritable, write_json
+from exporter.store import Entry, Store, place, publish_folder, sha256_file, sha256_text, unwritable, write_json
 
 SHARED = ("trace", "rewrite")
 """The stages whose files lie beside the precisions of a model."""
@@ -67,7 +67,9 @@ def publish(build: Build) -> Bundle:
     folder = home / (f"{name}.failed" if failures else name)
     record = manifest(build, failures)
     built = tuple(stage for stage, entry in build.entries.items() if not entry.reused)
-    with build.store.lock(f"{build.recipe.folder}.bundle"):
+    # the lock lies in OUT, whatever cache the build uses: it is OUT that two builds must not write at once
+    with Store(build.request.out / ".cache").lock(f"{build.recipe.folder}.bundle"):
+        sweep(home)
         current = _current(folder, record, build)
         if current is not None:
             return Bundle(folder, current, failures, built, reused=True)
@@ -89,6 +91,21 @@ def publish(build: Build) -> Bundle:
         if not failures:
             shutil.rmtree(home / f"{name}.failed", ignore_errors=True)
     return Bundle(folder, record, failures, built, reused=False)
+
+
+def sweep(home: Path) -> None:
+    """Under the bundle's lock, remove what killed builds left; a bundle that one of them had put aside comes back."""
+    for left in sorted(home.glob(".*.tmp.old")):
+        final = home / left.name[1:].rsplit(".", 3)[0]
+        if final.exists():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            os.rename(left, final)
+    for left in home.glob(".*.tmp"):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _files(build: Build) -> dict[str, str]:

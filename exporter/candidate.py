@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 
-from exporter import onnxio
+from exporter import isolated, onnxio
 from exporter.errors import UsageError
 from exporter.types import Recipe
 
@@ -16,11 +16,12 @@ def load(path: Path, recipe: Recipe) -> tuple[onnx.ModelProto, list[str]]:
 
     Raises :class:`UsageError` where the file is no ONNX model, or its inputs or outputs are not the recipe's.
     """
-    if not path.is_file():
+    if not path.exists():
         raise _refuse("does not exist", recipe, path, "no such file", "an .onnx file")
+    if why := isolated.fault(path):
+        raise _refuse("is no valid ONNX model", recipe, path, why, "a model that onnx.checker accepts")
     try:
         model = onnxio.load(path)
-        onnxio.check(model)
     except Exception as error:  # whatever protobuf, onnx and its checker say of a damaged file
         why = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise _refuse("is no valid ONNX model", recipe, path, why[:300], "a model that onnx.checker accepts") from None

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter, defaultdict
-from pathlib import Path
 
 from exporter import choice, emitted, onnxio, pipeline, rewriting
 from exporter.progress import Progress
 from exporter.stages import typed
-from exporter.store import unwritable, write_json
+from exporter.store import scratch, unwritable, write_json
 from exporter.types import Request, RewriteStep
 
 
@@ -67,11 +65,11 @@ def _label(step: RewriteStep) -> str:
 
 def _compiled(model, request: Request, progress: Progress, label: str):
     """(what the compiler emitted of the graph, its attentions' names)."""
-    with progress.stage(label) as line, tempfile.TemporaryDirectory() as scratch:
+    with progress.stage(label) as line, scratch(request.out) as folder:
         made, *_ = typed.make(model, request, choice.Choice(choice.CANONICAL_FORM, "as it is"), line.show)
-        path = Path(scratch) / "step.onnx"
+        path = folder / "step.onnx"
         onnxio.save(made.model, path)
-        found = emitted.emit(made.model, path, request, Path(scratch))
+        found = emitted.emit(made.model, path, request, folder)
         line.summary = f"{len(found.engine)} kernels"
     return found, emitted.softmaxes(made.model)
 

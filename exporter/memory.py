@@ -48,6 +48,24 @@ def _status(field: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
+def available_bytes() -> int:
+    """What the system can still give without swapping; 0 where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 0
+    return 1024 * next((int(line.split()[1]) for line in lines if line.startswith("MemAvailable")), 0)
+
+
+def exhausted(error: BaseException) -> bool:
+    """Whether an error is one of memory: Python's own, or what torch and ONNX Runtime say of a failed allocation."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        words in said for words in ("can't allocate memory", "cannot allocate memory", "bad_alloc", "bad allocation",
+                                    "failed to allocate memory")
+    )  # fmt: skip
+
+
 def give_back() -> None:
     """Return freed memory to the system: glibc keeps it, and one stage's gigabytes would add to the next one's."""
     gc.collect()

@@ -208,6 +208,8 @@ def _why(failed: list[tuple[str, int, Match]], tolerance: Tolerance) -> str:
     name, size, match = failed[0]
     e = match.errors
     others = f"; {len(failed)} output batches in all" if len(failed) > 1 else ""
+    if not np.isfinite(e["relative_max"]):
+        return f"{name} at batch {size}: NaN or infinite, no error can be computed{others}"
     return (
         f"{name} at batch {size}: relative max {e['relative_max']:.3g} (at most {tolerance.relative_max:g}), "
         f"cosine {e['cosine']:.6g} (at least {tolerance.cosine:g}){others}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from exporter import eviction, goal, registry, targets
 from exporter.backends import tensorrt
 from exporter.errors import UsageError, nearest
+from exporter.remote import is_url
 from exporter.store import unwritable
 from exporter.types import Batch, Precision, Recipe, Request
 
@@ -44,6 +45,7 @@ def parse(
     max_error: str | float | None = None,
     require_gain: bool = False,
     cache_limit: str | None = None,
+    cache: str | None = None,
     command: str = "",
 ) -> Request:
     """Check every word; raises :class:`UsageError` for the first one that cannot be served."""
@@ -70,6 +72,7 @@ def parse(
             goal=goal.parse(max_drop, min_top1_agreement, max_error),
             require_gain=require_gain,
             cache_limit=eviction.parse_limit(cache_limit),
+            cache=parse_cache(cache),
             command=command,
         )
     except UsageError as error:
@@ -136,7 +139,9 @@ def parse_backend(name: str) -> str:
             f"there is no backend {name!r}",
             found=name,
             expected=", ".join(tensorrt.MODULES),
-            next=f"BACKEND={nearest(name, tensorrt.MODULES).split(', ')[0]}",
+            next="make blame ONNX=<file> judges a graph in ONNX Runtime; BACKEND=tensorrt-rtx builds an engine"
+            if name.lower() in ("onnx", "onnxruntime", "ort")
+            else f"BACKEND={nearest(name, tensorrt.MODULES).split(', ')[0]}",
         )
     return name
 
@@ -230,6 +235,13 @@ def parse_out(text: str) -> Path:
     if not text.strip():
         raise UsageError("OUT is empty", found=repr(text), expected="a folder", next="OUT=build")
     return writable(Path(text))
+
+
+def parse_cache(text: str | None) -> str | None:
+    """The folder or address of a cache; a folder must be one that this user may write."""
+    if not text:
+        return None
+    return text if is_url(text) else str(writable(Path(os.path.expanduser(text))))
 
 
 def writable(out: Path) -> Path:

@@ -11,18 +11,22 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from exporter.errors import UsageError
+from exporter.remote import Remote, is_file_name
 
 ENTRY = "entry.json"
 
@@ -88,6 +92,29 @@ def place(source: Path, target: Path) -> None:
         linked = False
     if not linked:
         shutil.copyfile(source, target)
+        sync(target)
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def scratch(out: Path) -> Iterator[Path]:
+    """A folder in ``out`` for files that nobody keeps: the system's temporary one may be small, full or read-only."""
+    place = out / ".cache" / "tmp"  # what a killed build leaves there goes with the next one
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise unwritable(out, error) from None
+    with folder as name:
+        yield Path(name)
 
 
 def publish_folder(built: Path, final: Path) -> None:
@@ -142,6 +169,8 @@ class Entry:
     def broken(self) -> str | None:
         """The first file that is missing or not what was written, or None."""
         for name, fact in self.files.items():
+            if not is_file_name(name):
+                return f"{name!r} is no file of it"
             path = self.path(name)
             if not path.is_file():
                 return f"{name} is missing"
@@ -151,11 +180,48 @@ class Entry:
 
 
 class Store:
-    """The cache folder. ``warn`` is told, in a sentence, of every entry that had to be thrown away."""
+    """The cache folder. ``warn`` is told, in a sentence, of every entry that had to be thrown away.
 
-    def __init__(self, root: Path, warn: Callable[[str], None] = lambda text: None):
+    ``remote`` is asked for what is not here, and given what is built here. ``used`` are the folders of the entries
+    that this run found or made: they are not evicted.
+    """
+
+    def __init__(self, root: Path, warn: Callable[[str], None] = lambda text: None, remote: Remote | None = None):
         self.root = root
         self.warn = warn
+        self.remote = remote
+        self.used: set[Path] = set()
+        self._use: int | None = None
+
+    def join(self) -> None:
+        """Say that this process uses the cache, until the store is forgotten or the process ends, however it ends.
+
+        Who comes when nobody else is there removes what killed builds left.
+        """
+        if self._use is not None:
+            return
+        try:
+            (self.root / "locks").mkdir(parents=True, exist_ok=True)
+            self._use = os.open(self.root / "locks" / "use", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise unwritable(self.root, error) from None
+        weakref.finalize(self, os.close, self._use)
+        with self.alone() as alone:
+            if alone:
+                shutil.rmtree(self.root / "tmp", ignore_errors=True)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether no other process uses the cache; if so, none begins to before the block ends."""
+        try:
+            fcntl.flock(self._use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alone = True
+        except OSError:
+            alone = False
+        try:
+            yield alone
+        finally:
+            fcntl.flock(self._use, fcntl.LOCK_SH)
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -171,33 +237,63 @@ class Store:
             yield
 
     def find(self, stage: str, key: str) -> Entry | None:
-        """The verified entry of that key, or None; a broken one is removed and reported."""
+        """The verified entry of that key, from here or the remote cache, or None; a broken one is removed and reported.
+
+        Its record's time of change is when the entry was last used.
+        """
         folder = self.root / stage / key
+        entry = self._read(stage, key, folder, "cached") or self._fetch(stage, key, folder)
+        if entry is not None:
+            self.used.add(folder)
+            with contextlib.suppress(OSError):  # a cache that this user may only read is used all the same
+                os.utime(folder / ENTRY)
+        return entry
+
+    def _read(self, stage: str, key: str, folder: Path, where: str) -> Entry | None:
         try:
             record = json.loads((folder / ENTRY).read_text())
             entry = Entry(stage, key, folder, record["files"], record["meta"], record["seconds"], reused=True)
+            fault = entry.broken()
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, OSError):
-            self._discard(folder, f"{stage}: the cached entry's record cannot be read")
+        except (ValueError, KeyError, TypeError, AttributeError, OSError):
+            self._discard(folder, f"{stage}: the {where} entry's record cannot be read")
             return None
-        if fault := entry.broken():
-            self._discard(folder, f"{stage}: cached {fault}")
+        if fault:
+            self._discard(folder, f"{stage}: {where} {fault}")
             return None
         with contextlib.suppress(OSError):  # a cache that is only read
             os.utime(folder / ENTRY)  # when it was last used
         return entry
 
+    def _fetch(self, stage: str, key: str, folder: Path) -> Entry | None:
+        """An entry of the remote cache, checked before it is put where entries are."""
+        if self.remote is None:
+            return None
+        temporary = self._temporary(folder)
+        try:
+            if not self.remote.pull(stage, key, temporary) or not self._read(stage, key, temporary, "remotely cached"):
+                return None
+            self._publish(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return self._read(stage, key, folder, "cached")
+
     def _discard(self, folder: Path, why: str) -> None:
         self.warn(f"{why}; it is built again")
+        self.remove(folder)
+
+    def remove(self, folder: Path) -> None:
+        """Take an entry away in one step, then delete it."""
+        aside = self.root / "tmp" / uuid.uuid4().hex
+        with contextlib.suppress(OSError):
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(folder, aside)
+        shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
 
-    def build(self, stage: str, key: str, parts: dict, run: Callable[[Path], tuple[dict, dict]]) -> Entry:
-        """Run ``run(folder)`` in a temporary folder and publish what it wrote under ``key``.
-
-        ``run`` returns ``(meta, memory)``; ``meta`` must be JSON. Nothing is left behind if it raises.
-        """
-        folder = self.root / stage / key
+    def _temporary(self, folder: Path) -> Path:
+        """A folder to make an entry in, on the same disk as where it goes."""
         temporary = self.root / "tmp" / uuid.uuid4().hex
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -205,6 +301,22 @@ class Store:
             self._sweep()
         except OSError as error:
             raise unwritable(self.root, error) from None
+        return temporary
+
+    def _publish(self, temporary: Path, folder: Path) -> None:
+        """Put an entry in its place; one that another machine put there meanwhile goes."""
+        if folder.exists():
+            self.remove(folder)
+        os.rename(temporary, folder)
+        sync(folder.parent)
+
+    def build(self, stage: str, key: str, parts: dict, run: Callable[[Path], tuple[dict, dict]]) -> Entry:
+        """Run ``run(folder)`` in a temporary folder and publish what it wrote under ``key``.
+
+        ``run`` returns ``(meta, memory)``; ``meta`` must be JSON. Nothing is left behind if it raises.
+        """
+        folder = self.root / stage / key
+        temporary = self._temporary(folder)
         try:
             started = time.perf_counter()
             meta, memory = run(temporary)
@@ -216,15 +328,16 @@ class Store:
             seconds = round(time.perf_counter() - started, 3)
             record = {"stage": stage, "key": key, "parts": parts, "files": files, "meta": meta, "seconds": seconds}
             write_json(temporary / ENTRY, record)
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.rename(temporary, folder)
+            self._publish(temporary, folder)
         except OSError as error:
             if error.errno in FULL:
                 raise unwritable(self.root, error) from None
             raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+        self.used.add(folder)
+        if self.remote is not None:
+            self.remote.push(stage, key, folder, files)
         return Entry(stage, key, folder, files, meta, seconds, memory=memory)
 
     def _sweep(self) -> None:

@@ -233,6 +233,14 @@ def tuned(request, row: dict) -> None:
     print(f"winner: {row['winner']}, which make engine now uses for this model, precision, target and batch")
 
 
+def findings(found: list) -> None:
+    """What ``make doctor`` looked at: one line each, and what to type below those that are not well."""
+    for finding in found:
+        print(f"{finding.status.upper():<8} {finding.what:<12} {finding.found}")
+        if finding.next:
+            print(f"{'':<21} next: {finding.next}")
+
+
 def explained(found: dict) -> None:
     """What each rewrite did, and what each block became."""
     table = ruled(

@@ -8,7 +8,6 @@ machine's GPU. Each is proven equal to the canonical graph before it is compiled
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from exporter.errors import UsageError
 from exporter.progress import Progress
 from exporter.request import FORMS
 from exporter.stages import typed
-from exporter.store import write_atomically
+from exporter.store import scratch, write_atomically
 from exporter.types import Request
 
 
@@ -60,15 +59,15 @@ def _candidate(canonical, request: Request, form: str, note) -> dict:
     refused = {why for r in reports if r.name == "attention_form" for why in r.refused.values()}
     if refused and not any(r.matches for r in reports if r.name == "attention_form"):
         return {"refused": "; ".join(sorted(refused))}
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "candidate.onnx"
+    with scratch(request.out) as folder:
+        path = folder / "candidate.onnx"
         onnxio.save(made.model, path)
         note(f"{request.backend}, {form}")
         try:
-            found = emitted.emit(made.model, path, request, Path(scratch))
+            found = emitted.emit(made.model, path, request, folder)
         except UsageError as error:
             return {"refused": str(error.found)}
-        measured = _measured(request, Path(scratch) / emitted.ENGINE)
+        measured = _measured(request, folder / emitted.ENGINE)
     names = emitted.softmaxes(made.model)
     judged = (found.engine, found.sized, names, request.targets[0], request.precision.tf32, found.synchronisations)
     result = score.of(*judged).as_dict()

@@ -252,6 +252,8 @@ class Request:
     observer: str = "mse"
     cache_limit: int = 50 * 10**9
     """Bytes that the cache may hold; the least recently used entries go."""
+    cache: str | None = None
+    """A folder, or an address that fsspec knows, of a cache that is shared; None keeps it in ``out``."""
     command: str = ""
 
 

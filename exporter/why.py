@@ -14,7 +14,7 @@ from typing import Any
 
 from exporter import pipeline
 from exporter.build import Build
-from exporter.store import ENTRY, Store, key_of
+from exporter.store import ENTRY, key_of
 from exporter.types import Request
 
 REUSED, MADE = "reused", "made"
@@ -26,7 +26,7 @@ def why(request: Request, warn=lambda text: None) -> list[dict[str, Any]]:
 
     ``changed`` maps the parts that differ from the latest entry to (then, now); ``seconds`` are what that entry took.
     """
-    build = Build(request, Store(request.out / ".cache", warn))
+    build = Build(request, pipeline.store(request, warn))
     rows = []
     for stage in pipeline.STAGES:
         if getattr(stage, "wanted", lambda request: True)(request):

@@ -62,3 +62,17 @@ def test_limits(text, count):
 def test_limits_that_are_none(text):
     with pytest.raises(UsageError, match="CACHE_LIMIT"):
         eviction.parse_limit(text)
+
+
+def test_clean_cache_waits_for_no_build_and_takes_nothing_from_one(tmp_path, capsys):
+    from exporter import cli
+    from exporter.store import Store
+
+    running = Store(tmp_path / ".cache")
+    running.join()
+    entry = running.build("stage", "k", {}, lambda folder: ({}, {}))
+    assert cli.main(["clean-cache", "--out", str(tmp_path)]) == 2
+    assert "in use" in capsys.readouterr().err and entry.folder.exists()
+    del running
+    assert cli.main(["clean-cache", "--cache", str(tmp_path / ".cache")]) == 0 and not entry.folder.exists()
+    assert cli.main(["clean-cache", "--cache", "s3://bucket/x"]) == 2

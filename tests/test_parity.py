@@ -394,3 +394,10 @@ def test_a_failed_comparison_after_a_rewrite_leaves_standard_output_to_the_resul
     rewriting.rewrite(model, tiny_recipe(rewrites=()))
     failure(ONE, batches(2), [{"logits": values(2, 10, seed=7)}], FP32)
     assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_overflow_is_said_in_words_and_not_as_a_nan_percent(value):
+    match = parity._match(np.ones((1, 3)), np.array([[1, value, 1]]), Tolerance(1e-2, 0.99))
+    said = parity._why([("logits", 1, match)], Tolerance(1e-2, 0.99))
+    assert "NaN or infinite" in said and "relative max" not in said

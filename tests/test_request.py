@@ -141,3 +141,18 @@ def test_the_default_targets_are_those_that_can(tmp_path):
 def test_the_boundary_of_an_8_bit_engine_is_fp32_or_its_16_bit_type(tmp_path):
     assert request.parse("vit_ti", precision="int8", io="fp16", out=str(tmp_path)).io == "fp16"
     assert request.parse("vit_ti", precision="INT8-BF16", io="bf16", out=str(tmp_path)).precision.base == "bf16"
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnxruntime", "ORT"])
+def test_the_runtime_that_is_no_backend_leads_to_the_verb_that_uses_it(name):
+    with pytest.raises(UsageError) as caught:
+        request.parse("vit_ti", backend=name)
+    assert "make blame" in caught.value.next and "BACKEND=tensorrt-rtx" in caught.value.next
+
+
+def test_a_cache_is_a_folder_that_can_be_written_or_an_address(tmp_path):
+    assert request.parse("vit_ti").cache is None
+    assert request.parse("vit_ti", cache="s3://bucket/x").cache == "s3://bucket/x"
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot write"):
+        request.parse("vit_ti", cache=str(tmp_path / "file" / "x"))

@@ -133,3 +133,25 @@ def test_what_killed_builds_left_is_swept_and_what_runs_is_not(tmp_path):
     os.utime(old, (time.time() - store.STALE_SECONDS - 60,) * 2)
     build(Store(tmp_path))
     assert running.exists() and not old.exists()
+
+
+def test_what_killed_builds_left_goes_when_nobody_else_builds(tmp_path):
+    running = Store(tmp_path)
+    running.join()
+    (tmp_path / "tmp" / "half").mkdir(parents=True)
+    Store(tmp_path).join()
+    assert (tmp_path / "tmp" / "half").exists()
+    del running
+    Store(tmp_path).join()
+    assert not (tmp_path / "tmp" / "half").exists()
+
+
+def test_scratch_files_lie_in_the_output_folder_and_go(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    with store.scratch(tmp_path / "out") as folder:
+        (folder / "x").touch()
+        assert folder.is_relative_to(tmp_path / "out")
+    assert not folder.exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot write"), store.scratch(tmp_path / "file"):
+        pass

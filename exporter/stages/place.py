@@ -7,7 +7,6 @@ scored by what the compiler emitted (:mod:`exporter.score`); the base is in the 
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from exporter.backends import tensorrt
 from exporter.build import Build
 from exporter.errors import UsageError
 from exporter.stages import calibrate, form, typed
-from exporter.store import Entry, write_json
+from exporter.store import Entry, scratch, write_json
 from exporter.types import Batch, Request
 
 NAME = "place"
@@ -129,11 +128,11 @@ def _score(made: typed.Made, request: Request) -> tuple[dict, list]:
     from exporter import emitted, onnxio, score
 
     names = emitted.softmaxes(made.model)
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "candidate.onnx"
+    with scratch(request.out) as folder:
+        path = folder / "candidate.onnx"
         onnxio.save(made.model, path)
         try:
-            found = emitted.emit(made.model, path, request, Path(scratch))
+            found = emitted.emit(made.model, path, request, folder)
         except UsageError as error:
             return {"refused": str(error.found)}, []
     judged = (found.engine, found.sized, names, request.targets[0], request.precision.tf32, found.synchronisations)

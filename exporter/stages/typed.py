@@ -38,7 +38,7 @@ def parts(build: Build) -> dict:
     return {
         "precision": name,
         "io": build.request.io,
-        "code": source(f"exporter.precisions.{name.replace('-', '_')}"),
+        "precision_code": source(f"exporter.precisions.{name.replace('-', '_')}"),
         "keep_fp32": sorted(build.request.precision.keep_fp32),
         "images": samples.fingerprint(build.images) if build.request.precision.element_type == "float16" else None,
         "static_batch": build.request.batch.opt if build.request.batch.static else None,

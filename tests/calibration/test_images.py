@@ -1,6 +1,7 @@
 """timm's and torchvision's evaluation transforms are the truth, on scikit-image's photographs."""
 
 import importlib.util
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -288,3 +289,22 @@ def test_a_folder_without_images_is_refused(make, says, tmp_path):
 
 def test_a_name_that_no_folder_can_have_is_refused(tmp_path):
     assert refusal(images.files, tmp_path / ("a" * 300)).found == "no such folder"
+
+
+@pytest.mark.parametrize("make, says", [
+    (lambda path: os.mkfifo(path), "a pipe"),
+    (lambda path: path.symlink_to("nowhere"), "a link to nowhere, which does not exist"),
+    (lambda path: path.touch(), "a file"),
+])  # fmt: skip
+def test_what_is_no_folder_is_named_for_what_it_is(make, says, tmp_path):
+    make(tmp_path / "x")
+    with pytest.raises(UsageError, match="is not a folder") as caught:
+        images.files(tmp_path / "x")
+    assert caught.value.found == says
+    (tmp_path / "x").unlink()
+    (tmp_path / "folder").mkdir()
+    make(tmp_path / "folder" / "x.png")
+    if says != "a file":
+        with pytest.raises(UsageError, match="there are no images") as caught:
+            images.files(tmp_path / "folder")
+        assert "x.png" in caught.value.found and says in caught.value.found
