@@ -92,6 +92,16 @@ def load(folder: str | Path) -> Model:
     return Model(bundle, runs, labels.of(bundle.manifest), run)
 
 
+def described(folder: Path, ask: Callable[[np.ndarray], dict[str, np.ndarray]]) -> Model:
+    """A bundle of which only the passport is there; ``ask`` answers in its stead, such as a server."""
+    import json
+
+    from exporter.reporting import labels
+
+    manifest = json.loads((folder / "manifest.json").read_text())
+    return Model(Passport(folder, manifest), "a server", labels.of(manifest), ask)
+
+
 def _runner(bundle: Passport) -> tuple[Run, str]:
     from exporter.backends import tensorrt
 

@@ -193,11 +193,16 @@ class Recipe:
     @property
     def folder(self) -> str:
         """The name as a folder: no separators of paths, whatever a source calls its model."""
-        return re.sub(r"[^A-Za-z0-9._-]+", "_", self.name).strip("._") or "model"
+        return safe_name(self.name)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         return (TensorSpec(self.input_name, "normalised RGB, NCHW", (3, *self.preprocessing.size)),)
+
+
+def safe_name(name: str) -> str:
+    """A model's name as a folder: ``timm:vit_tiny`` -> ``timm_vit_tiny``; no separators of paths, no leading dots."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "model"
 
 
 @dataclass(frozen=True)
