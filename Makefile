@@ -12,7 +12,7 @@ READY := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
 
 # Values reach the shell through the environment, so that a path may hold any character.
 export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM ONNX CALIB CALIB_IMAGES OBSERVER DATA MAX_DROP MAX_ERROR MIN_TOP1_AGREEMENT CACHE_LIMIT CACHE
-export PRICE VS DURATION THREADS SWEEP JOBS
+export REPO SERVER PRICE VS DURATION THREADS SWEEP JOBS
 REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(TARGET),--target "$$TARGET") $(if $(BATCH),--batch "$$BATCH") $(if $(WEIGHTS),--weights "$$WEIGHTS") \
 	$(if $(IMAGE),--image "$$IMAGE") $(if $(IO),--io "$$IO") $(if $(IMAGES),--images "$$IMAGES") \
@@ -30,7 +30,7 @@ REPORT = "$$MODEL" --precision $(if $(filter file,$(origin PRECISION)),all,"$$PR
 	$(if $(DEPTH),--depth) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
 .PHONY: help engine parity kernels tune explain blame accuracy report train why clean-cache list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin clean doctor bench-faults model
-.PHONY: roofline bench sweep sweepfile
+.PHONY: triton tritonserver serve roofline bench sweep sweepfile
 
 help:  ## this text
 	@echo 'Vision transformers from PyTorch to TensorRT engines.'
@@ -66,6 +66,9 @@ help:  ## this text
 	@echo '  DURATION=10       seconds that bench measures each, at least    3'
 	@echo '  THREADS=2         of bench on the CPU    all cores'
 	@echo '  SWEEP=file JOBS=2 the file of a sweep and how many of its cells are built at a time'
+	@echo '  REPO=models       the model repository of triton and serve              models'
+	@echo '  SERVER=python     of triton: python, tensorrt_plan, onnxruntime         what serves the engine'
+	@echo '  ALLOW_RANDOM=1    of triton: a bundle with random weights, too'
 	@echo '  REQUIRE_GAIN=1    fail where int8 or fp8 is no faster than the 16-bit engine'
 	@echo '  DEPTH=1           report: measure the error of each block, half a minute or more a build'
 	@echo '  CACHE=folder      a cache to share, a folder or s3://bucket/folder    OUT/.cache'
@@ -115,6 +118,17 @@ train: model $(READY)  ## train a small model on handwritten digits: vit_digits,
 report: model $(READY)  ## one HTML file of all that was built, OUT/MODEL/report.html; DEPTH=1 measures block by block
 	@$(RUN) -m exporter report $(REPORT)
 
+triton: model $(READY)  ## a bundle as a model repository of Triton Inference Server, in REPO (models by default)
+	@$(RUN) -m exporter triton "$$MODEL" --precision "$$PRECISION" $(if $(OUT),--out "$$OUT") \
+		$(if $(REPO),--repository "$$REPO") $(if $(SERVER),--server "$$SERVER") $(if $(ALLOW_RANDOM),--allow-random) \
+		$(if $(JSON),--json)
+
+tritonserver: $(READY)  ## download the server (55 MB) into .venv/tritonserver
+	@$(RUN) -m exporter serve --install
+
+serve: $(READY)  ## serve REPO on loopback until Ctrl-C
+	@$(RUN) -m exporter serve $(if $(REPO),--repository "$$REPO")
+
 why: model $(READY)  ## which stages a build would reuse, which it would make again, and what changed
 	@$(RUN) -m exporter why $(REQUEST)
 
@@ -140,6 +154,7 @@ list: $(READY)  ## the models: family, parameters, GFLOPs, input, precisions
 
 # A worker a core, a file to a worker; the dear files come first by name.
 test: $(READY)  ## the whole test suite; ARGS=tests/test_moves.py for a part of it, WORKERS=1 for one after the other
+	@$(RUN) -m exporter serve --install >/dev/null || echo 'the tests of the server are skipped' >&2
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY)  ## ruff

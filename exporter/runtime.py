@@ -146,7 +146,14 @@ def _on_gpu(bundle: Passport) -> Run:
 def _decoded(picture) -> Image.Image:
     if isinstance(picture, Image.Image):
         return picture.convert("RGB")
-    return images.decode(io.BytesIO(picture) if isinstance(picture, bytes) else Path(picture))
+    return images.decode(_Bytes(picture) if isinstance(picture, bytes) else Path(picture))
+
+
+class _Bytes(io.BytesIO):
+    """An encoded picture, as an error names it."""
+
+    def __str__(self) -> str:
+        return f"the picture of {len(self.getbuffer())} bytes"
 
 
 def _softmax(x: np.ndarray) -> np.ndarray:

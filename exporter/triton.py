@@ -19,7 +19,6 @@ from exporter.store import unwritable, write_atomically
 
 BACKENDS = ("python", "tensorrt_plan", "onnxruntime")
 FILES = Path(__file__).parents[1] / "deploy" / "triton"
-TOP = 5
 QUEUE_MICROSECONDS = 500
 """How long a request may wait for others to share its batch."""
 
@@ -127,7 +126,7 @@ def _image_model(bundle: Passport, repository: Path, name: str, version: int) ->
         os.rename(temporary, final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    write_atomically(home / "config.pbtxt", image_config(bundle, f"{name}_image"))
+    write_atomically(home / "config.pbtxt", image_config(f"{name}_image"))
 
 
 def config(bundle: Passport, name: str, backend: str) -> str:
@@ -163,15 +162,12 @@ def config(bundle: Passport, name: str, backend: str) -> str:
     return text_format.MessageToString(made)
 
 
-def image_config(bundle: Passport, name: str) -> str:
-    """``config.pbtxt`` of the model that takes encoded pictures."""
+def image_config(name: str) -> str:
+    """``config.pbtxt`` of the model that takes an encoded picture: its bytes in, JSON out."""
     pb, text_format = _protobuf()
-    made = pb.ModelConfig(name=name, backend="python", max_batch_size=bundle.manifest["batch"]["max"])
-    made.input.add(name="image", data_type=pb.TYPE_STRING, dims=[1])
-    made.output.add(name="label", data_type=pb.TYPE_STRING, dims=[TOP])
-    made.output.add(name="share", data_type=pb.TYPE_FP32, dims=[TOP])
-    if bundle.detects:
-        made.output.add(name="box", data_type=pb.TYPE_FP32, dims=[TOP, 4])
+    made = pb.ModelConfig(name=name, backend="python")
+    made.input.add(name="image", data_type=pb.TYPE_UINT8, dims=[-1])
+    made.output.add(name="answer", data_type=pb.TYPE_UINT8, dims=[-1])
     made.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)
     made.version_policy.latest.num_versions = 1
     return text_format.MessageToString(made)

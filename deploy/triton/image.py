@@ -1,12 +1,13 @@
-"""Triton's python backend from encoded pictures to answers: preprocessing, the model beside it, labels.
+"""Triton's python backend from an encoded picture to answers: preprocessing, the model beside it, labels.
 
-Input ``image``: one encoded JPEG, PNG or WebP a row. Outputs ``label`` and ``share``: the five surest answers, and of
-a detector ``box`` (left, top, right, bottom in shares of the picture).
+Input ``image``: the bytes of one JPEG, PNG or WebP file. Output ``answer``: JSON, the five surest answers with
+``index``, ``label``, ``share`` and, of a detector, ``box`` (left, top, right, bottom in shares of the picture).
 """
 
+import json
 from pathlib import Path
 
-import numpy as np
+import torch
 import triton_python_backend_utils as pb
 
 
@@ -18,18 +19,20 @@ class TritonPythonModel:
         from exporter import runtime
 
         self.model = runtime.described(Path(args["model_repository"]) / args["model_version"] / "bundle", self.ask)
+        spec = self.model.bundle.manifest["inputs"][0]
+        self.kind = getattr(torch, spec["dtype"])
         self.name = args["model_name"].removesuffix("_image")
 
     def ask(self, pixels):
         """The model's outputs for (N, 3, H, W), by the server."""
         names = [output["name"] for output in self.model.bundle.manifest["outputs"]]
-        request = pb.InferenceRequest(
-            model_name=self.name, requested_output_names=names, inputs=[pb.Tensor(self.model.input, pixels)]
-        )
+        tensor = pb.Tensor.from_dlpack(self.model.input, torch.from_numpy(pixels).to(self.kind))
+        request = pb.InferenceRequest(model_name=self.name, requested_output_names=names, inputs=[tensor])
         answer = request.exec()
         if answer.has_error():
-            raise pb.TritonModelException(answer.error().message())
-        return {name: pb.get_output_tensor_by_name(answer, name).as_numpy() for name in names}
+            raise RuntimeError(answer.error().message())
+        found = {name: pb.get_output_tensor_by_name(answer, name) for name in names}
+        return {name: torch.from_dlpack(value.to_dlpack()).float().numpy() for name, value in found.items()}
 
     def execute(self, requests):
         """One answer a request; a picture that cannot be read is that request's error alone."""
@@ -38,17 +41,10 @@ class TritonPythonModel:
         made = []
         for request in requests:
             try:
-                pictures = pb.get_input_tensor_by_name(request, "image").as_numpy().reshape(-1).tolist()
-                made.append(pb.InferenceResponse(self.tensors(self.model.predict(pictures))))
-            except ExporterError as error:
+                raw = torch.from_dlpack(pb.get_input_tensor_by_name(request, "image").to_dlpack()).numpy().tobytes()
+                text = json.dumps(self.model.predict([raw])[0]).encode()
+                answer = pb.Tensor.from_dlpack("answer", torch.frombuffer(bytearray(text), dtype=torch.uint8))
+                made.append(pb.InferenceResponse([answer]))
+            except (ExporterError, RuntimeError) as error:
                 made.append(pb.InferenceResponse(error=pb.TritonError(str(error))))
         return made
-
-    def tensors(self, rows):
-        """The outputs of some pictures."""
-        label = np.array([[answer["label"].encode() for answer in row] for row in rows], dtype=object)
-        share = np.array([[answer["share"] for answer in row] for row in rows], dtype=np.float32)
-        found = [pb.Tensor("label", label), pb.Tensor("share", share)]
-        if self.model.bundle.detects:
-            found.append(pb.Tensor("box", np.array([[a["box"] for a in row] for row in rows], dtype=np.float32)))
-        return found

@@ -1,0 +1,103 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from exporter import pipeline, registry, request, runtime, samples, weights
+from exporter.errors import UsageError
+from exporter.progress import Progress
+from exporter.types import ModuleSpec
+
+MODEL = "vit_digits"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    return pipeline.run(request.parse(MODEL, target="sm80", out=str(out), batch="1:2:4"), Progress(quiet=True)).folder
+
+
+@pytest.fixture(scope="module")
+def model(bundle):
+    return runtime.load(bundle)
+
+
+@pytest.fixture(scope="module")
+def module():
+    recipe = registry.recipe(MODEL)
+    return weights.module(recipe, weights.locate(recipe, "auto"), ModuleSpec(recipe.preprocessing.size, 10))
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 9])
+def test_the_answers_are_torchs_at_any_number_of_images(count, model, module):
+    pixels = np.random.default_rng(count).standard_normal((count, 3, 32, 32), np.float32)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(pixels)).numpy()
+    found = model.infer(pixels)["logits"]
+    assert found.dtype == np.float32
+    assert np.abs(found - expected).max() / np.abs(expected).max() < 0.02  # FP16's tolerance
+
+
+def test_it_says_what_runs(model):
+    assert model.runs.startswith(("the numerics twin of model.onnx on the CPU: no CUDA", "the engine on"))
+
+
+def test_pictures_may_be_files_bytes_or_images(model):
+    path = samples.shipped()[0]
+    answers = model.predict([path, path.read_bytes(), Image.open(path)], top=3)
+    assert answers[0] == answers[1] == answers[2] and len(answers[0]) == 3
+    shares = [answer["share"] for answer in answers[0]]
+    assert shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 1
+
+
+@pytest.mark.parametrize("raw", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"0" * 50])
+def test_what_is_no_picture_is_named_by_its_size(raw, model):
+    with pytest.raises(UsageError, match=f"the picture of {len(raw)} bytes"):
+        model.predict([raw])
+
+
+def test_boxes_are_corners(bundle):
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["outputs"] = [{"name": "logits"}, {"name": "boxes"}]
+    logits = np.full((1, 5, 3), -9.0, np.float32)
+    logits[0, 2, 1] = 9.0
+    boxes = np.tile(np.array([0.5, 0.5, 0.2, 0.4], np.float32), (1, 5, 1))
+    made = runtime.Model(
+        runtime.Passport(bundle, manifest), "", ["cat", "dog"], lambda pixels: {"logits": logits, "boxes": boxes}
+    )
+    (first,) = made.predict([samples.shipped()[0]], top=1)[0]
+    assert (first["index"], first["label"]) == (1, "dog") and first["box"] == pytest.approx([0.4, 0.3, 0.6, 0.7])
+
+
+def copied(bundle, tmp_path):
+    return shutil.copytree(bundle, tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.engine"])
+@pytest.mark.parametrize("harm", ["flip", "cut", "none"])
+def test_a_file_that_is_not_the_manifests_is_not_loaded(name, harm, bundle, tmp_path):
+    folder = copied(bundle, tmp_path)
+    raw = bytearray((folder / name).read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (folder / name).unlink()
+    if harm != "none":
+        (folder / name).write_bytes(raw if harm == "flip" else raw[:-1])
+    with pytest.raises(UsageError, match=f"{name} is not the one") as caught:
+        runtime.load(folder)
+    assert caught.value.next == f"make engine MODEL={MODEL} PRECISION=fp16"
+
+
+@pytest.mark.parametrize("text, says", [
+    (None, "is no bundle"), ("{", "cannot be read"), ("[]", "cannot be read"),
+    ('{"schema": 0, "model": "m", "precision": "fp16"}', "another version"),
+])  # fmt: skip
+def test_a_folder_that_is_no_bundle(text, says, bundle, tmp_path):
+    folder = copied(bundle, tmp_path)
+    (folder / "manifest.json").unlink()
+    if text is not None:
+        (folder / "manifest.json").write_text(text)
+    with pytest.raises(UsageError, match=says):
+        runtime.load(folder)

@@ -1,0 +1,250 @@
+"""Model repositories, and a real tritonserver on loopback that serves them."""
+
+import concurrent.futures
+import json
+import shutil
+import socket
+import time
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed: pip install -e '.[triton]'")
+from google.protobuf import text_format
+from tritonclient import grpc
+from tritonclient.grpc import model_config_pb2 as pb
+from tritonclient.utils import InferenceServerException
+
+from exporter import pipeline, registry, request, runtime, samples, serving, triton, weights
+from exporter.errors import CheckFailed, UsageError
+from exporter.progress import Progress
+from exporter.types import ModuleSpec
+
+NAME = "vit_digits_fp16"
+TOLERANCE = 0.02
+"""FP16's, as a share of the largest value."""
+
+try:
+    serving.root()
+    MISSING = ""
+except UsageError as error:
+    MISSING = f"no tritonserver here: {error.next}"
+served = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    asked = request.parse("vit_digits", target="sm80", out=str(out), batch="1:4:8")
+    return pipeline.run(asked, Progress(quiet=True)).folder
+
+
+def changed(bundle, tmp_path, **fields):
+    folder = shutil.copytree(bundle, tmp_path / "bundle")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | fields))
+    return folder
+
+
+def configured(path):
+    return text_format.Parse(path.read_text(), pb.ModelConfig())
+
+
+def test_the_configuration_is_the_engines(bundle, tmp_path):
+    made = triton.write(bundle, tmp_path)
+    assert made["model"] == NAME and made["version"] == 1 and made["backend"] == "python"
+    found = configured(tmp_path / NAME / "config.pbtxt")
+    assert found.max_batch_size == 8 and list(found.dynamic_batching.preferred_batch_size) == [4]
+    pixels = found.input[0]
+    assert (pixels.name, pixels.data_type, list(pixels.dims)) == ("pixels", pb.TYPE_FP32, [3, 32, 32])
+    assert (found.output[0].name, list(found.output[0].dims)) == ("logits", [10])
+    assert found.model_warmup[0].inputs["pixels"].zero_data
+    assert len((tmp_path / NAME / "labels.txt").read_text().splitlines()) == 10
+
+
+@pytest.mark.parametrize("backend, file", [("tensorrt_plan", "model.plan"), ("onnxruntime", "model.onnx")])
+def test_other_backends_get_the_file_that_they_load(backend, file, bundle, tmp_path):
+    triton.write(bundle, tmp_path, backend)
+    found = configured(tmp_path / NAME / "config.pbtxt")
+    assert (found.platform if backend == "tensorrt_plan" else found.backend) == backend
+    source = "model.engine" if file == "model.plan" else file
+    assert (tmp_path / NAME / "1" / file).read_bytes() == (bundle / source).read_bytes()
+
+
+def test_a_version_is_never_overwritten(bundle, tmp_path):
+    first = triton.write(bundle, tmp_path)
+    before = (tmp_path / NAME / "1" / "model.py").stat().st_mtime_ns
+    assert (first["version"], triton.write(bundle, tmp_path)["version"]) == (1, 2)
+    assert (tmp_path / NAME / "1" / "model.py").stat().st_mtime_ns == before
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_random_weights_failed_checks_and_damage_are_refused(bundle, tmp_path):
+    random = {"kind": "random", "source": "random, seed 0", "classes": 10}
+    folder = changed(bundle, tmp_path / "a", weights=random)
+    with pytest.raises(UsageError, match="weights are random") as caught:
+        triton.write(folder, tmp_path / "models")
+    assert "ALLOW_RANDOM=1" in caught.value.next and not (tmp_path / "models").exists()
+    assert triton.write(folder, tmp_path / "models", allow_random=True)["version"] == 1
+    with pytest.raises(CheckFailed, match="failed a check"):
+        triton.write(changed(bundle, tmp_path / "b", status="failed"), tmp_path / "models")
+    damaged = shutil.copytree(bundle, tmp_path / "c")
+    (damaged / "model.engine").write_bytes(b"other")
+    with pytest.raises(UsageError, match=r"model\.engine is not the one"):
+        triton.write(damaged, tmp_path / "models")
+    with pytest.raises(UsageError, match="no Triton backend"):
+        triton.write(bundle, tmp_path / "models", "openvino")
+
+
+# The real server
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def server(bundle, tmp_path_factory):
+    """(ports, repository) of a server that looks for new versions every second."""
+    repository = tmp_path_factory.mktemp("models")
+    triton.write(bundle, repository)
+    ports = free_ports(2)
+    log = repository.parent / "server.log"
+    with serving.started(repository, *ports, control="poll", log=log):
+        yield ports, repository
+
+
+@pytest.fixture
+def client(server):
+    with grpc.InferenceServerClient(f"127.0.0.1:{server[0][1]}") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def module():
+    recipe = registry.recipe("vit_digits")
+    return weights.module(recipe, weights.locate(recipe, "auto"), ModuleSpec(recipe.preprocessing.size, 10))
+
+
+def rows(count, seed=0):
+    return np.random.default_rng(seed).standard_normal((count, 3, 32, 32), np.float32)
+
+
+def ask(client, pixels, **options):
+    tensor = grpc.InferInput("pixels", list(pixels.shape), "FP32")
+    tensor.set_data_from_numpy(pixels)
+    return client.infer(NAME, [tensor], **options).as_numpy("logits")
+
+
+def right(module, pixels, found):
+    with torch.no_grad():
+        expected = module(torch.from_numpy(pixels)).numpy()
+    return np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+@served
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_the_server_answers_what_torch_answers(count, client, module):
+    pixels = rows(count, count)
+    assert right(module, pixels, ask(client, pixels))
+
+
+@served
+def test_concurrent_requests_are_merged_and_each_gets_its_own_answer(client, module):
+    before = client.get_inference_statistics(NAME).model_stats[0]
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        inputs = [rows(1, seed) for seed in range(64)]
+        answers = list(pool.map(lambda pixels: ask(client, pixels), inputs))
+    assert all(right(module, pixels, found) for pixels, found in zip(inputs, answers, strict=True))
+    after = client.get_inference_statistics(NAME).model_stats[0]
+    runs, asked = after.execution_count - before.execution_count, after.inference_count - before.inference_count
+    assert asked == 64 and runs < 64
+
+
+@served
+def test_a_photograph_gets_the_answer_of_the_runtime(client, bundle):
+    raw = samples.shipped()[0].read_bytes()
+    tensor = grpc.InferInput("image", [len(raw)], "UINT8")
+    tensor.set_data_from_numpy(np.frombuffer(raw, np.uint8))
+    found = json.loads(client.infer(f"{NAME}_image", [tensor]).as_numpy("answer").tobytes())
+    expected = runtime.load(bundle).predict([raw])[0]
+    assert [a["index"] for a in found] == [a["index"] for a in expected]
+    assert [a["share"] for a in found] == pytest.approx([a["share"] for a in expected], abs=1e-5)
+
+
+@served
+@pytest.mark.parametrize("raw", [b"\x00", b"no image at all"])
+def test_what_is_no_picture_is_that_requests_error(raw, client):
+    tensor = grpc.InferInput("image", [len(raw)], "UINT8")
+    tensor.set_data_from_numpy(np.frombuffer(raw, np.uint8))
+    with pytest.raises(InferenceServerException, match="not an image that can be read"):
+        client.infer(f"{NAME}_image", [tensor])
+
+
+@served
+@pytest.mark.parametrize("shape, kind, name, says", [
+    ([1, 3, 32, 31], "FP32", "pixels", "shape"), ([1, 3, 32, 32], "INT32", "pixels", "type"),
+    ([1, 3, 32, 32], "FP32", "image", "image"), ([9, 3, 32, 32], "FP32", "pixels", "batch"),
+])  # fmt: skip
+def test_wrong_requests_are_refused_in_words(shape, kind, name, says, client):
+    tensor = grpc.InferInput(name, shape, kind)
+    tensor.set_data_from_numpy(np.zeros(shape, np.float32 if kind == "FP32" else np.int32))
+    with pytest.raises(InferenceServerException, match=says):
+        client.infer(NAME, [tensor])
+
+
+@served
+def test_a_new_version_takes_over_and_a_broken_one_does_not_while_requests_run(server, client, module, bundle):
+    (http, _), repository = server
+    pixels, wrong, lost, end = rows(2), 0, 0, time.monotonic() + 60
+    triton.write(bundle, repository)
+    versions = []
+    while time.monotonic() < end and versions != ["2"]:
+        try:
+            wrong += not right(module, pixels, ask(client, pixels))
+        except InferenceServerException:
+            lost += 1
+        versions = [stats.version for stats in client.get_inference_statistics(NAME).model_stats]
+    assert versions == ["2"] and (wrong, lost) == (0, 0)
+    broken = shutil.copytree(repository / NAME / "2", repository.parent / "broken")
+    (broken / "bundle" / "model.onnx").write_bytes(b"other")
+    broken.rename(repository / NAME / "3")
+    end = time.monotonic() + 8
+    while time.monotonic() < end:
+        assert right(module, pixels, ask(client, pixels)) and serving.is_ready(http, NAME)
+        time.sleep(0.2)
+    shutil.rmtree(repository / NAME / "3")
+
+
+@served
+def test_a_server_that_was_killed_comes_back(bundle, tmp_path, module):
+    triton.write(bundle, tmp_path)
+    shutil.rmtree(tmp_path / f"{NAME}_image")
+    http, port = free_ports(2)
+    pixels = rows(1)
+    for _ in range(2):
+        with (
+            serving.started(tmp_path, http, port, log=tmp_path / "log") as process,
+            grpc.InferenceServerClient(f"127.0.0.1:{port}") as client,
+        ):
+            assert right(module, pixels, ask(client, pixels))
+            process.kill()
+            process.wait()
+        assert not serving.is_ready(http)
+
+
+@served
+def test_a_repository_that_cannot_be_served_says_why(bundle, tmp_path):
+    triton.write(bundle, tmp_path)
+    shutil.rmtree(tmp_path / f"{NAME}_image")
+    (tmp_path / NAME / "1" / "bundle" / "model.onnx").write_bytes(b"other")
+    with pytest.raises(UsageError, match="does not start") as caught, serving.started(tmp_path, *free_ports(2)):
+        pass
+    assert "model.onnx is not the one" in str(caught.value.found)
