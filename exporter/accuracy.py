@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from calibration import labelled
-from exporter import metrics, numerics, parity, pipeline
+from exporter import detection, metrics, numerics, parity, pipeline
 from exporter.backends import tensorrt
 from exporter.backends.onnxruntime import run, session
 from exporter.errors import UsageError
@@ -29,8 +29,8 @@ BATCH = 8
 NAMED = 20
 """Images with another answer that are reported by name."""
 
-Answer = Callable[[np.ndarray], np.ndarray]
-"""(n, 3, H, W) -> (n, classes)."""
+Answer = Callable[[np.ndarray], dict[str, np.ndarray]]
+"""(n, 3, H, W) -> every output by name."""
 
 
 @dataclass
@@ -51,30 +51,29 @@ class Count:
 def accuracy(request: Request, progress: Progress, data: Path | None = None) -> dict[str, Any]:
     """The report: ``rows`` by runtime with top-1, top-5, their 95 % intervals and the drop against torch in points.
 
-    Raises :class:`UsageError` for a model that names no classes, and for images that are not of its classes.
+    Of a detector ``ap`` and ``ap50`` (:mod:`exporter.detection`). Raises :class:`UsageError` for images that are not
+    labelled with the model's classes.
     """
-    if request.recipe.task != "classification":
-        raise UsageError(
-            f"the accuracy of a {request.recipe.task} model is not measured yet",
-            model=request.recipe.name,
-            stage="accuracy",
-            found=request.recipe.task,
-            expected="a model that names one class for an image",
-            next=f"make parity MODEL={request.recipe.name} compares its boxes with torch's",
-        )
+    detects = request.recipe.task == "detection"
+    scenes = detection.source(data, request.recipe) if detects else None
     device, why = tensorrt.cuda_device()
     on_gpu = device in request.targets
     build = pipeline.prepare(request, progress, (*STAGES, *((compile_stage,) if on_gpu else ())))
-    source = labelled.source(data, request.recipe, build.spec.classes)
     runtimes = _runtimes(build)
     if on_gpu:
         runtimes["engine"] = _engine(build)
+    if detects:
+        with progress.stage("accuracy") as line:
+            rows, images, skipped = detection.measure(runtimes, scenes, line.show)
+            line.summary = f"{images} images of {scenes.name}"
+        return _report(build, scenes.name, images, skipped, rows | ({} if on_gpu else _no_engine(request, device, why)))
+    source, output = labelled.source(data, request.recipe, build.spec.classes), request.recipe.outputs[0].name
     counts = {name: Count() for name in runtimes}
     names, skipped = [], {}
     with progress.stage("accuracy") as line:
         for pixels, labels, called in _batches(source.rows(lambda name, why: skipped.setdefault(name, why))):
             for name, answer in runtimes.items():
-                counts[name].add(answer(pixels), labels)
+                counts[name].add(answer(pixels)[output], labels)
             names += called
             line.show(f"{len(names)}{f' of {source.count}' if source.count else ''} images")
         line.summary = f"{len(names)} images of {source.name}"
@@ -87,14 +86,17 @@ def accuracy(request: Request, progress: Progress, data: Path | None = None) -> 
             next="DATA=<folder>",
         )
     rows = {name: _row(count, counts["torch"], names) for name, count in counts.items()}
-    if not on_gpu:
-        rows["engine"] = {"status": "not run", "why": _why_no_engine(request, device, why)}
+    rows |= {} if on_gpu else _no_engine(request, device, why)
+    return _report(build, source.name, len(names), skipped, rows)
+
+
+def _report(build, data: str, images: int, skipped: dict, rows: dict) -> dict[str, Any]:
     return {
-        "model": request.recipe.name,
-        "precision": request.precision.name,
+        "model": build.recipe.name,
+        "precision": build.request.precision.name,
         "weights": dict(build.entries["weights"].meta),
-        "data": source.name,
-        "images": len(names),
+        "data": data,
+        "images": images,
         "skipped": skipped,
         "rows": rows,
     }
@@ -102,25 +104,25 @@ def accuracy(request: Request, progress: Progress, data: Path | None = None) -> 
 
 def _runtimes(build) -> dict[str, Answer]:
     """What is measured, by name; torch comes first."""
-    precision, output = build.request.precision, build.recipe.outputs[0].name
+    precision = build.request.precision
     name = build.recipe.inputs[0].name
     torch_runner = parity.TorchRunner(build.module, build.recipe)
     graphs = {"rewritten": build.model("rewrite", rewrite.FILE)}
     if precision.element_type != "float32" or precision.tf32:
         numerics.canary()
         graphs["typed"] = numerics.twin(build.model("type", typed.FILE), precision.tf32)
-    found: dict[str, Answer] = {"torch": lambda pixels: torch_runner.infer_impl({name: pixels})[output]}
+    found: dict[str, Answer] = {"torch": lambda pixels: torch_runner.infer_impl({name: pixels})}
     size = build.request.batch.opt if build.request.batch.static else None
     for label, graph in graphs.items():
         made = session(graph)
         fixed = size if label == "typed" else None
-        found[label] = _answer(lambda feed, made=made: run(made, feed), name, output, fixed)
+        found[label] = _answer(lambda feed, made=made: run(made, feed), name, fixed)
     return found
 
 
 def _engine(build) -> Answer:
     """The engine on this machine's GPU, loaded once."""
-    name, output = build.recipe.inputs[0].name, build.recipe.outputs[0].name
+    name = build.recipe.inputs[0].name
     runner = tensorrt.runner(build.file("compile", "model.engine"), build.request.backend)
     runner.activate()
 
@@ -129,20 +131,21 @@ def _engine(build) -> Answer:
         return {key: parity.as_float32(value) for key, value in found.items()}
 
     size = build.request.batch.opt if build.request.batch.static else None
-    return _answer(run_engine, name, output, size)
+    return _answer(run_engine, name, size)
 
 
-def _answer(answers: Callable[[dict], dict], name: str, output: str, size: int | None) -> Answer:
-    """The scores of ``answers(feed)``; a graph of one batch size gets that many images, repeated if they are fewer."""
+def _answer(answers: Callable[[dict], dict], name: str, size: int | None) -> Answer:
+    """The outputs of ``answers(feed)``; a graph of one batch size gets that many images, repeated if they are fewer."""
 
-    def answer(pixels: np.ndarray) -> np.ndarray:
+    def answer(pixels: np.ndarray) -> dict[str, np.ndarray]:
         if size is None:
-            return answers({name: pixels})[output]
+            return answers({name: pixels})
         parts = []
         for start in range(0, len(pixels), size):
             part = pixels[start : start + size]
-            parts.append(answers({name: np.resize(part, (size, *part.shape[1:]))})[output][: len(part)])
-        return np.concatenate(parts)
+            found = answers({name: np.resize(part, (size, *part.shape[1:]))})
+            parts.append({key: value[: len(part)] for key, value in found.items()})
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
     return answer
 
@@ -194,5 +197,7 @@ def paired(lost: int, won: int, images: int) -> tuple[float, float]:
     return drop - width, drop + width
 
 
-def _why_no_engine(request: Request, device: str | None, why: str) -> str:
-    return why if device is None else f"the engine is for {', '.join(request.targets)}, the GPU here is {device}"
+def _no_engine(request: Request, device: str | None, why: str) -> dict[str, dict]:
+    """The engine's row where there is no GPU for it."""
+    why = why if device is None else f"the engine is for {', '.join(request.targets)}, the GPU here is {device}"
+    return {"engine": {"status": "not run", "why": why}}

@@ -8,7 +8,15 @@ from exporter.printing import show as print_table
 
 
 def show(report: dict) -> None:
-    """One line a runtime: top-1 with its interval, top-5, and what was lost against torch on the same images."""
+    """One line a runtime: what was right, and what was lost against torch on the same images."""
+    detects = any("ap" in row for row in report["rows"].values())
+    (_detections if detects else _classes)(report)
+    if report["skipped"]:
+        print(f"{len(report['skipped'])} files were skipped: {', '.join(list(report['skipped'])[:5])}")
+
+
+def _classes(report: dict) -> None:
+    """Top-1 with its interval, top-5, and the drop on paired images."""
     weights = report["weights"]
     table = ruled(
         "runtime", ">top-1 %", "95 % interval", ">top-5 %", ">drop, points", "95 % interval", ">other answers",
@@ -25,8 +33,20 @@ def show(report: dict) -> None:
             cells += [f"{row['drop']:.2f}", _interval(row["drop_interval"]), str(row["changed"])]
         table.add_row(*cells)
     print_table(table)
-    if report["skipped"]:
-        print(f"{len(report['skipped'])} files were skipped: {', '.join(list(report['skipped'])[:5])}")
+
+
+def _detections(report: dict) -> None:
+    """One line a runtime: COCO's average precision, and what was lost against torch."""
+    title = f"{report['model']} {report['precision']}: {report['images']} images of {report['data']}"
+    table = ruled("runtime", ">AP %", ">AP50 %", ">drop, points", title=title)
+    for name, row in report["rows"].items():
+        if row["status"] != "measured":
+            table.add_row(name, row["status"], row["why"])
+            continue
+        drop = f"{row['drop']:.2f}" if "drop" in row else ""
+        table.add_row(name, f"{100 * row['ap']:.2f}", f"{100 * row['ap50']:.2f}", drop)
+    print_table(table)
+    print("AP: the mean over IoU 0.50 to 0.95; differences on a few images are not significant by themselves")
 
 
 def _interval(ends: list[float]) -> str:
@@ -43,7 +63,8 @@ def failure(report: dict, most: float | None) -> CheckFailed | None:
         f"{name} loses too much accuracy",
         model=report["model"],
         stage="accuracy",
-        found=f"{row['drop']:.2f} points of top-1 on {report['images']} images ({_interval(row['drop_interval'])})",
+        found=f"{row['drop']:.2f} points of {'AP' if 'ap' in row else 'top-1'} on {report['images']} images"
+        + (f" ({_interval(row['drop_interval'])})" if "drop_interval" in row else ""),
         expected=f"at most {most:g}",
         next=f"make engine MODEL={report['model']} PRECISION=fp16, or CALIB=<more images>",
     )

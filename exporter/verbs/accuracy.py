@@ -8,13 +8,15 @@ from pathlib import Path
 
 from exporter import asking
 
-HELP = "how often torch, the rewritten and the typed graph name the right class"
+HELP = "how often torch, the rewritten and the typed graph are right: top-1, or a detector's average precision"
 
 
 def arguments(verb: argparse.ArgumentParser) -> None:
     asking.add_request(verb)
     verb.add_argument(
-        "--data", type=Path, help="a folder with one folder a class (default: the recipe's held-out images)"
+        "--data",
+        type=Path,
+        help="a folder with one folder a class, or images and COCO's instances JSON (default: the recipe's own)",
     )
     verb.add_argument("--fail-above", type=float, help="fail where the typed graph loses more points of top-1")
 
