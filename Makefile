@@ -30,7 +30,7 @@ REPORT = "$$MODEL" --precision $(if $(filter file,$(origin PRECISION)),all,"$$PR
 	$(if $(DEPTH),--depth) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
 .PHONY: help engine parity kernels tune explain blame accuracy report train why clean-cache list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin clean doctor bench-faults model
-.PHONY: triton tritonserver serve roofline bench sweep sweepfile
+.PHONY: zoo triton tritonserver serve roofline bench sweep sweepfile
 
 help:  ## this text
 	@echo 'Vision transformers from PyTorch to TensorRT engines.'
@@ -148,6 +148,9 @@ bench: model $(READY)  ## time a bundle's engine, or its graph on the CPU, BATCH
 sweep: sweepfile $(READY)  ## every cell of SWEEP=file.yaml, JOBS=2 at a time: engine, roofline, bench; one table at the end
 	@$(RUN) -m exporter sweep "$$SWEEP" $(if $(OUT),--out "$$OUT") $(if $(JOBS),--jobs "$$JOBS") \
 		$(if $(QUIET),--quiet) $(if $(JSON),--json)
+
+zoo: $(READY)  ## make sweep of every recipe in four precisions (benchmarks/zoo.yaml); hours, resumable
+	@$(RUN) -m exporter sweep benchmarks/zoo.yaml $(if $(OUT),--out "$$OUT") $(if $(JOBS),--jobs "$$JOBS")
 
 list: $(READY)  ## the models: family, parameters, GFLOPs, input, precisions
 	@$(RUN) -m exporter list $(if $(JSON),--json)

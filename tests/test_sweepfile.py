@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter import sweepfile
+from exporter import registry, sweepfile
 from exporter.errors import UsageError
 
 WHOLE = """\
@@ -120,3 +120,9 @@ def test_the_words_of_a_cell_are_a_command_line(tmp_path):
 def test_models_of_other_sources_have_folders_of_their_own():
     names = {sweepfile.Cell(m, "fp16", None, None).name for m in ("timm:vit_a", "timm/vit_a", "timm_vit_a", "a/b.py")}
     assert len(names) == 4 and not any(set(name) & set(":/") for name in names)
+
+
+def test_the_zoo_is_every_recipe_at_every_size():
+    found = sweepfile.read(Path(__file__).parents[1] / "benchmarks" / "zoo.yaml")
+    assert {cell.model for cell in found.cells} == set(registry.recipes())
+    assert {cell.precision for cell in found.cells} == {"fp32", "fp16", "bf16", "int8"}
