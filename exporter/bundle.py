@@ -15,13 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter import SCHEMA, __version__, checks, ladder
+from exporter import SCHEMA, __version__, checks, ladder, sbom
 from exporter.build import Build
 from exporter.errors import CheckFailed
 from exporter.memory import peak_bytes
 from exporter.registry import recipe_source
 from exporter.stages.reference import versions
-from exporter.store import Entry, Store, place, publish_folder, sha256_file, sha256_text, unwritable, write_json
+from exporter.store import (
+    Entry,
+    Store,
+    place,
+    publish_folder,
+    sha256_file,
+    sha256_text,
+    unwritable,
+    write_atomically,
+    write_json,
+)
 
 SHARED = ("trace", "rewrite")
 """The stages whose files lie beside the precisions of a model."""
@@ -83,6 +93,7 @@ def publish(build: Build) -> Bundle:
                     place(build.file(stage, file), temporary / file)
                 write_json(temporary / "parity.json", ladder.ladder(build))
                 write_json(temporary / "manifest.json", record)
+                write_atomically(temporary / sbom.FILE, sbom.text(record))
                 publish_folder(temporary, folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)

@@ -48,7 +48,8 @@ def test_a_build_leaves_a_whole_bundle_that_passed(cache):
     assert made.failures == () and made.manifest["status"] == "passed"
     assert made.folder == cache / "tiny_vit" / "fp16"
     assert {p.name for p in made.folder.iterdir()} == {
-        "model.onnx", "model.engine", "kernels.json", "parity.json", "ranges.json", "manifest.json"}  # fmt: skip
+        "model.onnx", "model.engine", "kernels.json", "parity.json", "ranges.json", "manifest.json",
+        "sbom.cdx.json"}  # fmt: skip
     assert {p.name for p in (cache / "tiny_vit").iterdir()} >= {"raw.onnx", "model.fp32.onnx"}
     rungs = made.manifest["parity"]
     assert [(k, v["status"]) for k, v in rungs.items() if k != "typed/engine"] == [
