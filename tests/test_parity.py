@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from polygraphy.exception import PolygraphyException
 
 from exporter import arrays, parity, registry, rewriting, samples
+from exporter.errors import UsageError
 from exporter.types import Batch, TensorSpec, Tolerance
 
 FP32 = Tolerance(1e-4, 0.99999)
@@ -242,7 +243,7 @@ def test_torch_s_outputs_have_the_recipe_s_names_in_its_order():
 
 @pytest.mark.parametrize("outputs, recipe", [(1, TWO), (2, ONE), (3, TWO)])
 def test_torch_with_more_or_fewer_outputs_than_the_recipe_is_an_error(outputs, recipe):
-    with pytest.raises(ValueError):
+    with pytest.raises(UsageError, match="does not answer what its recipe says"):
         parity.run(parity.TorchRunner(Scores(outputs), recipe), feeds(2))
 
 
