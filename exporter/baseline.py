@@ -14,7 +14,7 @@ from exporter.goal import Goal
 from exporter.kernels import Kernel
 from exporter.progress import Progress
 from exporter.stages.reference import versions
-from exporter.store import Store, key_of, write_json
+from exporter.store import key_of, scratch, write_json
 from exporter.types import ModuleSpec, Preprocessing, Recipe, Request, TensorSpec
 
 NAME = "resnet50"
@@ -96,9 +96,10 @@ def _by_the_pipeline(asked: Request, progress: Progress) -> list[Kernel]:
 def _plainly(asked: Request, progress: Progress) -> list[Kernel]:
     import json
 
+    from exporter import pipeline
     from exporter.backends import tensorrt
 
-    store = Store(asked.out / ".cache", progress.warn)
+    store = pipeline.store(asked, progress.warn)
     parts = {
         "precision": asked.precision.name,
         "batch": asked.batch.opt,
@@ -117,9 +118,6 @@ def _plainly(asked: Request, progress: Progress) -> list[Kernel]:
 
 
 def _compile(asked: Request, folder) -> tuple[dict, dict]:
-    import tempfile
-    from pathlib import Path
-
     import torch
 
     from exporter import casting, emitted, onnxio, trace
@@ -129,9 +127,9 @@ def _compile(asked: Request, folder) -> tuple[dict, dict]:
     model = trace.export(recipe.build(ModuleSpec(recipe.preprocessing.size, recipe.classes)), recipe)
     model = casting.cast(model, asked.precision, asked.io).model
     onnxio.fix_batch(model, asked.batch.opt)
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "graph.onnx"
+    with scratch(asked.out) as temporary:
+        path = temporary / "graph.onnx"
         onnxio.save(model, path)
-        found = emitted.emit(model, path, asked, Path(scratch))
+        found = emitted.emit(model, path, asked, temporary)
     write_json(folder / "kernels.json", [k.as_dict() for k in found.sized])
     return {"kernels": len(found.sized)}, {}

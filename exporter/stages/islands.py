@@ -7,7 +7,6 @@ block that must be wide is then tried part by part (attention, MLP, normalisatio
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +17,7 @@ from exporter.build import Build
 from exporter.errors import UsageError
 from exporter.naming import block_of, part_of, path_of
 from exporter.stages import form, typed
-from exporter.store import Entry, write_json
+from exporter.store import Entry, scratch, write_json
 from exporter.types import Batch, Request
 
 NAME = "islands"
@@ -133,10 +132,10 @@ def _places(model) -> dict[str, list[str]]:
 def _kernels(model, request: Request) -> list:
     from exporter import emitted, onnxio
 
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "candidate.onnx"
+    with scratch(request.out) as folder:
+        path = folder / "candidate.onnx"
         onnxio.save(model, path)
-        return emitted.emit(model, path, request, Path(scratch)).sized
+        return emitted.emit(model, path, request, folder).sized
 
 
 def _ranked(table: list[dict], narrow: list, wide: list, savings: dict[str, float]) -> list[dict]:
