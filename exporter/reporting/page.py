@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.errors import UsageError
-from exporter.reporting import differences, eight_bits, inputs, labels, pictures, plots, tables, verdicts
+from exporter.reporting import differences, eight_bits, inputs, labels, latency, pictures, plots, tables, verdicts
 from exporter.reporting.differences import Differences, Row
 from exporter.reporting.published import Published, Unread
 from exporter.reporting.tables import Table, number
@@ -46,6 +46,7 @@ def render(out: Path, model: str, bundles: Sequence[Published], unread: Sequence
 def contents(out: Path, model: str, bundles: Sequence[Published], unread: Sequence[Unread], words) -> dict[str, Any]:
     """What the template is given."""
     found = {b.name: differences.of(out, b) for b in bundles}
+    measured, left = latency.of(bundles)
     known = {name: made for name, made in found.items() if isinstance(made, Differences)}
     return {
         "model": model,
@@ -69,6 +70,8 @@ def contents(out: Path, model: str, bundles: Sequence[Published], unread: Sequen
             if b.kernels and (engine := len(b.kernels["kernels"])) != (sized := len(b.kernels["at_opt"]))
         ],
         "biggest": [tables.biggest(b) for b in bundles if b.kernels],
+        "latencies": measured,
+        "not_taken": left,
         "eight_bits": eight_bits.of(bundles),
         "rewrites": [
             Table(f"Rewrites of {names}", tables.REWRITES, rows)

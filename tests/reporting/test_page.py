@@ -13,7 +13,14 @@ from exporter import report
 from exporter.progress import Progress
 from exporter.reporting import pictures, plots
 
-SECTIONS = ["Verdict", "Parity through depth", "Differences at the output", "Kernels and size", "How it was made"]
+SECTIONS = [
+    "Verdict",
+    "Parity through depth",
+    "Differences at the output",
+    "Kernels and size",
+    "Latency",
+    "How it was made",
+]
 VOID = {"meta", "img", "br", "path", "use"}
 
 
