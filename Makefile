@@ -12,7 +12,7 @@ READY := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
 
 # Values reach the shell through the environment, so that a path may hold any character.
 export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM ONNX CALIB CALIB_IMAGES OBSERVER DATA MAX_DROP MAX_ERROR MIN_TOP1_AGREEMENT CACHE_LIMIT CACHE
-export REPO SERVER PRICE VS DURATION THREADS SWEEP JOBS
+export REPO SERVER INTO PRICE VS DURATION THREADS SWEEP JOBS
 REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(TARGET),--target "$$TARGET") $(if $(BATCH),--batch "$$BATCH") $(if $(WEIGHTS),--weights "$$WEIGHTS") \
 	$(if $(IMAGE),--image "$$IMAGE") $(if $(IO),--io "$$IO") $(if $(IMAGES),--images "$$IMAGES") \
@@ -30,7 +30,7 @@ REPORT = "$$MODEL" --precision $(if $(filter file,$(origin PRECISION)),all,"$$PR
 	$(if $(DEPTH),--depth) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
 .PHONY: help engine parity kernels tune explain blame accuracy report train why clean-cache list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin clean doctor bench-faults model
-.PHONY: zoo triton tritonserver serve roofline bench sweep sweepfile
+.PHONY: cpp zoo triton tritonserver serve roofline bench sweep sweepfile
 
 help:  ## this text
 	@echo 'Vision transformers from PyTorch to TensorRT engines.'
@@ -68,10 +68,11 @@ help:  ## this text
 	@echo '  SWEEP=file JOBS=2 the file of a sweep and how many of its cells are built at a time'
 	@echo '  REPO=models       the model repository of triton and serve              models'
 	@echo '  SERVER=python     of triton: python, tensorrt_plan, onnxruntime         what serves the engine'
-	@echo '  ALLOW_RANDOM=1    of triton: a bundle with random weights, too'
+	@echo '  ALLOW_RANDOM=1    of triton and cpp: a bundle with random weights, too'
 	@echo '  REQUIRE_GAIN=1    fail where int8 or fp8 is no faster than the 16-bit engine'
 	@echo '  DEPTH=1           report: measure the error of each block, half a minute or more a build'
 	@echo '  CACHE=folder      a cache to share, a folder or s3://bucket/folder    OUT/.cache'
+	@echo '  INTO=folder       where cpp writes model_info.hpp                     cpp/MODEL_PRECISION'
 	@echo '  ALLOW_UNFUSED=1   pass where the compiler fused less than the recipe promises'
 	@echo '  QUIET=1 JSON=1    only the verdict; the result as JSON'
 	@echo
@@ -151,6 +152,10 @@ sweep: sweepfile $(READY)  ## every cell of SWEEP=file.yaml, JOBS=2 at a time: e
 
 zoo: $(READY)  ## make sweep of every recipe in four precisions (benchmarks/zoo.yaml); hours, resumable
 	@$(RUN) -m exporter sweep benchmarks/zoo.yaml $(if $(OUT),--out "$$OUT") $(if $(JOBS),--jobs "$$JOBS")
+
+cpp: model $(READY)  ## a bundle's facts as INTO/model_info.hpp, for the C++ programs of deploy/cpp
+	@$(RUN) -m exporter cpp "$$MODEL" --precision "$$PRECISION" $(if $(OUT),--out "$$OUT") \
+		$(if $(INTO),--into "$$INTO") $(if $(ALLOW_RANDOM),--allow-random) $(if $(JSON),--json)
 
 list: $(READY)  ## the models: family, parameters, GFLOPs, input, precisions
 	@$(RUN) -m exporter list $(if $(JSON),--json)

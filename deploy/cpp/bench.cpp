@@ -3,7 +3,9 @@
 #include <cstdio>
 #include <exception>
 #include <iostream>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model_info.hpp"
@@ -60,6 +62,9 @@ int main(int count, char** words) {
             std::printf("%-8s %9.4f %9.4f %9.4f %9.4f %9.4f %9.4f %9.4f\n", name, s.min, s.mean, s.p50, s.p90, s.p95,
                         s.p99, s.max);
         }
+    } catch (const std::logic_error&) {  // of std::stoi and std::stod
+        std::cerr << "error: bench: a value behind = is no number that fits\n";
+        return 2;
     } catch (const std::exception& error) {
         std::cerr << "error: " << error.what() << "\n";
         return 2;

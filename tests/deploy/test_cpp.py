@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -211,6 +212,33 @@ def test_small_and_odd_pictures_are_pillows(units, tmp_path, data):
     how = replace(Passport(tmp_path, units.manifest).preprocessing, size=(8, 8), crop_pct=1.0, mode="squash")
     expected = images.preprocess(Image.open(tmp_path / "a.ppm").convert("RGB"), how)
     assert np.abs(np.fromfile(tmp_path / "out", np.float32).reshape(3, 8, 8) - expected).max() < 1e-5
+
+
+@pytest.mark.skipif(
+    "TENSORRT_ROOT" not in os.environ,
+    reason="TENSORRT_ROOT is not set: a folder with include/NvInfer.h (CUDA_ROOT: with cuda_runtime_api.h, libcudart)",
+)
+def test_the_programs_compile_link_and_say_that_there_is_no_driver(tmp_path):
+    import tensorrt_rtx_libs
+
+    from exporter.backends import tensorrt
+
+    folder = bundle(tmp_path / "bundle")
+    library = Path(tensorrt_rtx_libs.__file__).with_name("libtensorrt_rtx.so.1")
+    cpp.write(folder, tmp_path)
+    options = {"MODEL_INFO": tmp_path, "TENSORRT_ROOT": os.environ["TENSORRT_ROOT"], "TENSORRT_LIBRARY": library,
+               "CUDA_ROOT": os.environ.get("CUDA_ROOT", "/usr/local/cuda"), "CMAKE_BUILD_TYPE": "Debug"}  # fmt: skip
+    words = [f"-D{name}={value}" for name, value in options.items()]
+    for command in (["cmake", "-S", ROOT / "deploy" / "cpp", "-B", tmp_path / "b", *words],
+                    ["cmake", "--build", tmp_path / "b"]):  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    if tensorrt.cuda_device()[0] is None:
+        for program, more in (("classify", ["a.ppm"]), ("bench", [])):
+            words = [tmp_path / "b" / program, folder / "model.engine", *more]
+            done = subprocess.run(words, capture_output=True, text=True)
+            assert done.returncode == 2
+            assert "there is no CUDA driver" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_bundles_that_must_not_be_served_are_refused(tmp_path):
