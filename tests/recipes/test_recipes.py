@@ -14,6 +14,7 @@ WANTED = {
     *(f"swin_v2_{size}" for size in "tsb"),
     *(f"mvit_v2_{size}" for size in "tsb"),
     *(f"resmlp_s{depth}" for depth in (12, 24, 36)),
+    *(f"s2_mlp_{size}" for size in ("wide", "deep")),
     "r26_vit_s32",
     "r50_vit_b16",
     "gmlp_s",
