@@ -15,6 +15,7 @@ WANTED = {
     *(f"mvit_v2_{size}" for size in "tsb"),
     *(f"resmlp_s{depth}" for depth in (12, 24, 36)),
     *(f"s2_mlp_{size}" for size in ("wide", "deep")),
+    *(f"cyclemlp_b{size}" for size in (1, 2)),
     "r26_vit_s32",
     "r50_vit_b16",
     "gmlp_s",
