@@ -18,11 +18,12 @@ WANTED = {
     *(f"cyclemlp_b{size}" for size in (1, 2)),
     "r26_vit_s32",
     "r50_vit_b16",
+    "non_local_r50",
     "gmlp_s",
     "resnet50",
     "detr_r50",
 }
-UNFUSED = {"mvit_v2"}
+UNFUSED = {"mvit_v2", "non_local"}
 """Families whose attentions the compiler does not fuse; their files say why."""
 
 
