@@ -17,6 +17,12 @@ from exporter.kernels import Kernel
 from exporter.types import Request
 
 ENGINE = "model.engine"
+PRODUCTS = ("MatMul", "Gemm", "Einsum")
+PASSING = (
+    *("Cast", "Identity", "Dropout", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Slice", "Split"),
+    *("Gather", "Where", "QuantizeLinear", "DequantizeLinear"),
+)
+"""What may lie between a Softmax and the product that it weighs."""
 
 
 @dataclass(frozen=True)
@@ -80,5 +86,21 @@ def _static_twin(model: onnx.ModelProto, folder: Path, request: Request) -> tens
 
 
 def softmaxes(model: onnx.ModelProto) -> list[str]:
-    """The names of the nodes that stand for an attention each."""
-    return [node.name for node in model.graph.node if node.op_type in ("Softmax", "Attention")]
+    """The names of the nodes that stand for an attention each: a Softmax that weighs a product's rows, or Attention.
+
+    A Softmax that is only multiplied with, place by place (CycleMLP weighs three branches so), is none.
+    """
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+
+    def weighs(node: onnx.NodeProto) -> bool:
+        after = [reader for name in node.output for reader in readers.get(name, ())]
+        return any(n.op_type in PRODUCTS or (n.op_type in PASSING and weighs(n)) for n in after)
+
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Attention" or (node.op_type == "Softmax" and weighs(node))
+    ]

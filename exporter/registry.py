@@ -98,7 +98,7 @@ def source(module: str) -> str:
 
 
 def recipe_source(item: Recipe) -> str:
-    """The source text that makes ``item``: its family's file and the helpers that the families share.
+    """The source text that makes ``item``: its family's file, its module's where that is ours, and the shared helpers.
 
     For a recipe from another source it is what that was made from, and the source's own file.
     """
@@ -107,4 +107,5 @@ def recipe_source(item: Recipe) -> str:
         return item.origin + source(f"exporter.sources.{here if here in sources() else 'file'}")
     folder = Path(importlib.import_module("recipes").__path__[0])
     helpers = sorted(p.stem for p in folder.glob("_*.py") if p.stem != "__init__")
-    return "\n".join(source(f"recipes.{name}") for name in (item.family, *helpers))
+    own = [f"modules.{item.family}"] if (folder / "modules" / f"{item.family}.py").is_file() else []
+    return "\n".join(source(f"recipes.{name}") for name in (item.family, *own, *helpers))

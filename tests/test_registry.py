@@ -43,3 +43,9 @@ def test_source_does_not_import(monkeypatch):
     monkeypatch.delitem(sys.modules, "exporter.numerics", raising=False)
     assert "numerics twin" in registry.source("exporter.numerics")
     assert "exporter.numerics" not in sys.modules
+
+
+def test_a_module_of_ours_is_part_of_its_recipes_source():
+    text = registry.recipe_source(registry.recipe("s2_mlp_wide"))
+    assert "def spatial_shift" in text and 'family="s2_mlp"' in text
+    assert "def spatial_shift" not in registry.recipe_source(registry.recipe("swin_t"))

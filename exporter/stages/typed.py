@@ -17,6 +17,7 @@ NAME = "type"
 NEEDS = ("form", "islands", "calibrate", "place")
 CODE = (
     "exporter.casting",
+    "exporter.emitted",
     "exporter.keeping",
     "exporter.probe",
     "exporter.onnxio",

@@ -14,13 +14,16 @@ WANTED = {
     *(f"swin_v2_{size}" for size in "tsb"),
     *(f"mvit_v2_{size}" for size in "tsb"),
     *(f"resmlp_s{depth}" for depth in (12, 24, 36)),
+    *(f"s2_mlp_{size}" for size in ("wide", "deep")),
+    *(f"cyclemlp_b{size}" for size in (1, 2)),
     "r26_vit_s32",
     "r50_vit_b16",
+    "non_local_r50",
     "gmlp_s",
     "resnet50",
     "detr_r50",
 }
-UNFUSED = {"mvit_v2"}
+UNFUSED = {"mvit_v2", "non_local"}
 """Families whose attentions the compiler does not fuse; their files say why."""
 
 
