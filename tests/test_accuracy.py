@@ -71,8 +71,8 @@ def test_a_drop_that_is_too_large_fails(out, capsys):
     assert "loses too much accuracy" in capsys.readouterr().err
 
 
-def test_a_detector_has_no_top_1(out):
-    with pytest.raises(UsageError, match="detection"):
+def test_a_detector_needs_a_folder_with_objects(out):
+    with pytest.raises(UsageError, match="no labelled images"):
         accuracy.accuracy(asked(out, DETR), Progress(quiet=True))
 
 
