@@ -20,7 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from exporter import bundle
-from exporter.store import Store, place, publish_folder, sha256_file, write_json
+from exporter.files import place, publish_folder, sha256_file, write_json
+from exporter.store import Store
 
 FILES = {"model.onnx": 60_000, "model.engine": 90_000}
 LONGEST = 0.25

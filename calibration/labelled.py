@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from calibration import images
+from calibration.decoding import decoded
 from exporter.errors import UsageError
 from exporter.types import Recipe
-
-MOST_CORRUPT = 0.05
 
 
 @dataclass(frozen=True)
@@ -65,23 +64,8 @@ def _folder(where: Path, recipe: Recipe, classes: int) -> Labelled:
     label = {name: i for i, name in enumerate(names)}
 
     def rows(said):
-        corrupt = 0
-        for path in files:
-            try:
-                image = images.decode(path)
-            except UsageError as error:
-                corrupt += 1
-                said(str(path), str(error.found))
-                if corrupt > MOST_CORRUPT * len(files):
-                    raise UsageError(
-                        f"too many files of {where} are no images",
-                        stage="accuracy",
-                        found=f"{corrupt} cannot be read, the last one {path.name}: {error.found}",
-                        expected=f"at most {MOST_CORRUPT:.0%} of {len(files)}",
-                        next="DATA=<another folder>",
-                    ) from None
-                continue
+        for path, picture in decoded(files, said, str(where), "accuracy", "DATA=<another folder>"):
             relative = path.relative_to(where)
-            yield str(relative), images.preprocess(image, recipe.preprocessing), label[relative.parts[0]]
+            yield str(relative), images.preprocess(picture, recipe.preprocessing), label[relative.parts[0]]
 
     return Labelled(str(where), rows, len(files))

@@ -1,7 +1,7 @@
 """Where calibration images come from: a folder, an array file, a generator of the recipe; streamed, a seeded subset.
 
 Images are decoded when their turn comes, so memory does not grow with their number. A file that cannot be read is
-skipped, named and counted; where more than ``MOST_CORRUPT`` of them are, the folder is not what it was taken for.
+skipped, named and counted; where more than 5 % of them are, the folder is not what it was taken for.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from calibration import images
+from calibration.decoding import decoded
 from exporter.errors import UsageError
 from exporter.types import Recipe
 
 DEFAULT_COUNT = 512
-MOST_CORRUPT = 0.05
 SEED = 0
 
 
@@ -64,24 +64,9 @@ def _first(rows: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
 
 
 def _decoded(files: list[Path], recipe: Recipe, said: Callable[[str, str], None]) -> Iterator[np.ndarray]:
-    corrupt = 0
-    for path in files:
-        try:
-            image = images.decode(path)
-        except UsageError as error:
-            corrupt += 1
-            said(str(path), str(error.found))
-            if corrupt > MOST_CORRUPT * len(files):
-                raise UsageError(
-                    f"too many files of {os.path.commonpath(files) if len(files) > 1 else path.parent} are no images",
-                    stage="calibrate",
-                    found=f"{corrupt} of the first {files.index(path) + 1} cannot be read, the last one {path.name}: "
-                    f"{error.found}",
-                    expected=f"at most {MOST_CORRUPT:.0%} of {len(files)}",
-                    next="CALIB=<a folder of photographs>",
-                ) from None
-            continue
-        yield images.preprocess(image, recipe.preprocessing)
+    where = os.path.commonpath(files) if len(files) > 1 else str(files[0].parent)
+    for _, picture in decoded(files, said, where, "calibrate", "CALIB=<a folder of photographs>"):
+        yield images.preprocess(picture, recipe.preprocessing)
 
 
 def _array(where: Path, recipe: Recipe, count: int) -> Source:

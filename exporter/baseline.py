@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from exporter import registry
+from exporter.files import scratch, write_json
 from exporter.goal import Goal
 from exporter.kernels import Kernel
 from exporter.progress import Progress
 from exporter.stages.reference import versions
-from exporter.store import key_of, scratch, write_json
+from exporter.store import key_of
 from exporter.types import ModuleSpec, Preprocessing, Recipe, Request, TensorSpec
 
 NAME = "resnet50"

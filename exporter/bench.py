@@ -17,8 +17,8 @@ from exporter import SCHEMA, __version__, contest, machine, registry, subject, t
 from exporter.backends import tensorrt
 from exporter.benched import CPU, Place, find
 from exporter.errors import UsageError
+from exporter.files import write_json
 from exporter.progress import Progress
-from exporter.store import write_json
 from exporter.subject import OURS, Subject
 
 

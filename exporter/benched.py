@@ -9,7 +9,7 @@ from pathlib import Path
 from exporter import registry
 from exporter.backends import tensorrt
 from exporter.errors import UsageError
-from exporter.store import sha256_file
+from exporter.files import sha256_file
 from exporter.types import Recipe
 
 CPU = "onnxruntime"

@@ -18,20 +18,11 @@ from typing import Any
 from exporter import SCHEMA, __version__, checks, ladder, sbom
 from exporter.build import Build
 from exporter.errors import CheckFailed
+from exporter.files import place, publish_folder, sha256_file, sha256_text, unwritable, write_atomically, write_json
 from exporter.memory import peak_bytes
 from exporter.registry import recipe_source
 from exporter.stages.reference import versions
-from exporter.store import (
-    Entry,
-    Store,
-    place,
-    publish_folder,
-    sha256_file,
-    sha256_text,
-    unwritable,
-    write_atomically,
-    write_json,
-)
+from exporter.store import Entry, Store
 
 SHARED = ("trace", "rewrite")
 """The stages whose files lie beside the precisions of a model."""

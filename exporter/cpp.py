@@ -15,9 +15,8 @@ import numpy as np
 
 from exporter import passport
 from exporter.backends.tensorrt import RTX_TARGETS
-from exporter.errors import CheckFailed, UsageError
+from exporter.files import unwritable, write_atomically
 from exporter.passport import ENGINE, Passport
-from exporter.store import unwritable, write_atomically
 
 HEADER = "model_info.hpp"
 
@@ -29,7 +28,7 @@ def write(folder: Path, into: Path, allow_random: bool = False) -> dict[str, Any
     take, :class:`CheckFailed` for one that failed a check.
     """
     bundle = passport.read(folder)
-    _refuse(bundle, allow_random)
+    passport.fit_to_serve(bundle, "cpp", allow_random)
     text = header(bundle)
     try:
         into.mkdir(parents=True, exist_ok=True)
@@ -83,28 +82,6 @@ inline const vit::ModelInfo& model_info() {{
     return info;
 }}
 """
-
-
-def _refuse(bundle: Passport, allow_random: bool) -> None:
-    manifest, make = bundle.manifest, _make(bundle.manifest)
-    if manifest["status"] != "passed":
-        raise CheckFailed(
-            "the bundle failed a check", model=manifest["model"], stage="cpp",
-            found="; ".join(failure["what"] for failure in manifest["failures"]) or manifest["status"],
-            expected="a bundle that passed", next=make,
-        )  # fmt: skip
-    if manifest["weights"]["kind"] == "random" and not allow_random:
-        raise UsageError(
-            "the bundle's weights are random: it answers nothing useful", model=manifest["model"], stage="cpp",
-            found=manifest["weights"]["source"], expected="trained weights",
-            next=f"{make} WEIGHTS=<a checkpoint>   or   ALLOW_RANDOM=1",
-        )  # fmt: skip
-    taken = [tensor["shape"][1:] for tensor in manifest["inputs"]]
-    if taken != [[3, *bundle.preprocessing.size]]:
-        raise UsageError(
-            "the C++ loader takes one input, an RGB image of the size of the preprocessing", model=manifest["model"],
-            stage="cpp", found=taken, expected=[[3, *bundle.preprocessing.size]], next="make triton",
-        )  # fmt: skip
 
 
 def _make(manifest: dict) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from calibration import coco, images
 from exporter.average_precision import Boxes, average_precision
 from exporter.errors import UsageError
+from exporter.metrics import softmax
 from exporter.types import Recipe
 
 BATCH = 4
@@ -115,9 +116,7 @@ def measure(runtimes: dict[str, Answer], scenes: Scenes, note: Callable[[str], N
 
 def boxes(outputs: dict[str, np.ndarray], size: tuple[int, int]) -> Boxes:
     """One image's answers: ``logits`` (Q, C + 1), the last class no object, ``boxes`` (Q, 4) as centre and size."""
-    logits = outputs["logits"].astype(np.float64)
-    shares = np.exp(logits - logits.max(-1, keepdims=True))
-    shares = (shares / shares.sum(-1, keepdims=True))[:, :-1]
+    shares = softmax(outputs["logits"])[:, :-1]
     x, y, width, height = outputs["boxes"].astype(np.float64).T
     corners = np.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], -1) * np.array([*size, *size])
     return Boxes(corners, shares.argmax(-1), scores=shares.max(-1))

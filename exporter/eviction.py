@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,14 +52,19 @@ def entries(root: Path) -> Iterator[Kept]:
             continue
 
 
-def evict(root: Path, limit: int, recent: float = RECENT_SECONDS) -> list[Kept]:
-    """Delete the least recently used entries until the cache holds at most ``limit`` bytes; those that went."""
+def evict(root: Path, limit: int, used: Collection[Path] = (), recent: float = RECENT_SECONDS) -> list[Kept]:
+    """Delete the least recently used entries until the cache holds at most ``limit`` bytes; those that went.
+
+    ``used`` are folders that stay: those of the run that asks.
+    """
     found = sorted(entries(root), key=lambda kept: kept.used)
     over = sum(kept.bytes for kept in found) - limit
     gone = []
     for kept in found:
         if over <= 0 or time.time() - kept.used < recent:
             break
+        if kept.folder in used:
+            continue
         _remove(kept.folder)
         over -= kept.bytes
         gone.append(kept)

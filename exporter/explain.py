@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from exporter import choice, emitted, onnxio, pipeline, rewriting
+from exporter.files import scratch, unwritable, write_json
 from exporter.progress import Progress
 from exporter.stages import typed
-from exporter.store import scratch, unwritable, write_json
 from exporter.types import Request, RewriteStep
 
 

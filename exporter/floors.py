@@ -12,9 +12,9 @@ import json
 from exporter import SCHEMA, __version__, baseline, growth, pipeline, projected, roofline
 from exporter.chips import CATALOGUE, Chip
 from exporter.errors import UsageError, nearest
+from exporter.files import write_json
 from exporter.kernels import Kernel
 from exporter.progress import Progress
-from exporter.store import write_json
 from exporter.types import Request
 
 FILE = "roofline.json"

@@ -79,7 +79,7 @@ def detection(reference: Arrays, value: Arrays) -> dict[str, float]:
 
     ious, classes = [], []
     for i in range(len(reference["boxes"])):
-        scores = [_softmax(side["logits"][i]) for side in (reference, value)]
+        scores = [softmax(side["logits"][i]) for side in (reference, value)]
         boxes = [side["boxes"][i].astype(np.float64) for side in (reference, value)]
         cost = np.abs(boxes[0][:, None] - boxes[1][None]).sum(-1) + np.abs(scores[0][:, None] - scores[1][None]).sum(-1)
         rows, columns = linear_sum_assignment(np.nan_to_num(cost, nan=1e9, posinf=1e9))
@@ -102,9 +102,11 @@ def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(union > 0, common / np.where(union > 0, union, 1.0), (a == b).all(-1).astype(np.float64))
 
 
-def _softmax(x: np.ndarray) -> np.ndarray:
-    shifted = np.exp(x.astype(np.float64) - x.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
+def softmax(x: np.ndarray) -> np.ndarray:
+    """Shares along the last axis, in float64; NaN where there is one among them."""
+    with np.errstate(all="ignore"):
+        shifted = np.exp(x.astype(np.float64) - x.max(-1, keepdims=True))
+        return shifted / shifted.sum(-1, keepdims=True)
 
 
 TASKS = {"classification": classification, "detection": detection}

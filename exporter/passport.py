@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from exporter import SCHEMA
-from exporter.errors import UsageError
-from exporter.store import sha256_file
+from exporter.errors import CheckFailed, UsageError
+from exporter.files import sha256_file
 from exporter.types import Preprocessing
 
 ONNX, ENGINE = "model.onnx", "model.engine"
@@ -69,3 +69,27 @@ def read(folder: Path) -> Passport:
                 next=rebuild,
             )
     return Passport(folder, manifest)
+
+
+def fit_to_serve(bundle: Passport, stage: str, allow_random: bool = False) -> None:
+    """:class:`UsageError` for random weights that nobody allowed, :class:`CheckFailed` for a bundle that failed one."""
+    manifest = bundle.manifest
+    make = f"make engine MODEL={manifest['model']} PRECISION={manifest['precision']}"
+    if manifest["weights"]["kind"] == "random" and not allow_random:
+        raise UsageError(
+            "the bundle's weights are random: it answers nothing useful",
+            model=manifest["model"],
+            stage=stage,
+            found=manifest["weights"]["source"],
+            expected="trained weights",
+            next=f"{make} WEIGHTS=<a checkpoint>   or   ALLOW_RANDOM=1",
+        )
+    if manifest["status"] != "passed":
+        raise CheckFailed(
+            "the bundle failed a check",
+            model=manifest["model"],
+            stage=stage,
+            found="; ".join(failure["what"] for failure in manifest["failures"]) or manifest["status"],
+            expected="a bundle that passed",
+            next=make,
+        )

@@ -66,7 +66,7 @@ def run(request: Request, progress: Progress) -> bundle.Bundle:
     with progress.stage("bundle") as line, _of(request):
         made = bundle.publish(build)
         line.summary, line.reused = str(made.folder), made.reused
-    if gone := eviction.evict(build.store.root, request.cache_limit):
+    if gone := eviction.evict(build.store.root, request.cache_limit, build.store.used):
         progress.warn(f"the cache was over its limit: {len(gone)} entries went, the least recently used first")
     return made
 
@@ -167,7 +167,7 @@ def parts_of(stage, build: Build) -> dict:
 
 def explained(parts: dict) -> dict:
     """The parts of a key as the entry records them: source texts as their hashes."""
-    from exporter.store import sha256_text
+    from exporter.files import sha256_text
 
     def short(value):
         if isinstance(value, str) and (len(value) > 400 or "\n" in value):

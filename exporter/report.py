@@ -11,9 +11,9 @@ from typing import Any
 
 from exporter import registry
 from exporter.errors import UsageError, nearest
+from exporter.files import unwritable, write_atomically
 from exporter.progress import Progress
 from exporter.reporting import published, verdicts
-from exporter.store import unwritable, write_atomically
 
 FILE = "report.html"
 ALL = "all"

@@ -11,8 +11,8 @@ from pathlib import Path
 from exporter import eviction, goal, registry, targets
 from exporter.backends import tensorrt
 from exporter.errors import UsageError, nearest
+from exporter.files import unwritable
 from exporter.remote import is_url
-from exporter.store import unwritable
 from exporter.types import Batch, Precision, Recipe, Request
 
 LARGEST_BATCH = 4096

@@ -17,6 +17,7 @@ from PIL import Image
 
 from calibration import images
 from exporter import passport
+from exporter.metrics import softmax
 from exporter.passport import Passport
 
 TOP = 5
@@ -64,12 +65,12 @@ class Model:
         return [rank({name: value[i] for name, value in found.items()}, top) for i in range(len(pictures))]
 
     def _classes(self, answer: dict[str, np.ndarray], top: int) -> list[dict[str, Any]]:
-        shares = _softmax(next(iter(answer.values())))
+        shares = softmax(next(iter(answer.values())))
         order = np.argsort(-shares, kind="stable")[:top]
         return [{"index": int(i), "label": self._label(int(i)), "share": float(shares[i])} for i in order]
 
     def _boxes(self, answer: dict[str, np.ndarray], top: int) -> list[dict[str, Any]]:
-        shares = _softmax(answer["logits"])[:, :-1]  # the last class is "no object"
+        shares = softmax(answer["logits"])[:, :-1]  # the last class is "no object"
         sure = shares.max(-1)
         made = []
         for query in np.argsort(-sure, kind="stable")[:top]:
@@ -154,8 +155,3 @@ class _Bytes(io.BytesIO):
 
     def __str__(self) -> str:
         return f"the picture of {len(self.getbuffer())} bytes"
-
-
-def _softmax(x: np.ndarray) -> np.ndarray:
-    shifted = np.exp(x.astype(np.float64) - x.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.errors import UsageError
-from exporter.store import sha256_file, sha256_text
+from exporter.files import sha256_file, sha256_text
 from exporter.types import Batch, Recipe
 
 if TYPE_CHECKING:

@@ -1,13 +1,15 @@
 """A Triton Inference Server on loopback, for a person and for tests: the real binary of NVIDIA's ``nvidia-pytriton``.
 
 The wheel's server has the python backend and needs no GPU. It is unpacked beside this Python (``make tritonserver``),
-because pip would take numpy back to 1.x for it. Clients cannot load models or map memory: model control is ``none``.
+because pip would take numpy back to 1.x for it. Clients cannot load models or map memory: model control is ``none``,
+and those APIs ask for a header whose value nobody is told.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -24,6 +26,9 @@ from exporter.errors import UsageError
 
 WHEEL = "nvidia-pytriton==0.7.0"
 HERE = Path(sys.prefix) / "tritonserver"
+CLOSED = "model-repository,shared-memory"
+"""APIs through which a client could make the server run or read what the client chooses."""
+
 READY_SECONDS = 120
 STOP_SECONDS = 15
 
@@ -72,9 +77,12 @@ def install(target: Path = HERE) -> Path:
 
 
 def command(server: Path, repository: Path, http: int, grpc: int, control: str = "none") -> list[str]:
-    """The server's words: loopback only, no metrics, no shared memory."""
+    """The server's words: loopback only, no metrics, no API by which a client loads models or maps memory."""
+    closed = f"{CLOSED}:x-closed={secrets.token_hex(16)}"
     return [
         str(server / "bin" / "tritonserver"),
+        f"--http-restricted-api={closed}",
+        f"--grpc-restricted-protocol={closed}",
         f"--model-repository={repository.resolve()}",
         f"--backend-directory={server / 'backends'}",
         f"--model-control-mode={control}",

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from exporter import SCHEMA, __version__, machine, registry
 from exporter.errors import UsageError
-from exporter.store import key_of, sha256_text, unwritable, write_json
+from exporter.files import sha256_text, unwritable, write_json
+from exporter.store import key_of
 from exporter.sweepfile import Cell, Sweep, words
 
 RECORD = "cell.json"

@@ -22,8 +22,8 @@ from typing import Any
 from exporter import goal, registry, request, subject
 from exporter.backends import tensorrt
 from exporter.errors import UsageError, nearest
+from exporter.files import sha256_text
 from exporter.floors import parse_prices
-from exporter.store import sha256_text
 
 STEPS = ("engine", "roofline", "bench")
 LISTS = ("models", "precisions", "batches", "targets", "steps")

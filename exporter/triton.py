@@ -13,9 +13,9 @@ import uuid
 from pathlib import Path
 
 from exporter import passport
-from exporter.errors import CheckFailed, UsageError
+from exporter.errors import UsageError
+from exporter.files import unwritable, write_atomically
 from exporter.passport import ENGINE, ONNX, Passport
-from exporter.store import unwritable, write_atomically
 
 BACKENDS = ("python", "tensorrt_plan", "onnxruntime")
 FILES = Path(__file__).parents[1] / "deploy" / "triton"
@@ -30,7 +30,7 @@ def write(folder: Path, repository: Path, backend: str | None = None, allow_rand
     bundle that is damaged or has random weights, :class:`CheckFailed` for one that failed a check.
     """
     bundle = passport.read(folder)
-    _refuse(bundle, allow_random)
+    passport.fit_to_serve(bundle, "triton", allow_random)
     backend = backend or ("tensorrt_plan" if bundle.manifest["engine"]["backend"] == "tensorrt" else "python")
     if backend not in BACKENDS:
         raise UsageError(
@@ -62,23 +62,6 @@ def labels(bundle: Passport) -> list[str]:
 
     names = known.of(bundle.manifest)
     return [names[i] if i < len(names) else str(i) for i in range(bundle.manifest["weights"]["classes"])]
-
-
-def _refuse(bundle: Passport, allow_random: bool) -> None:
-    manifest = bundle.manifest
-    make = f"make engine MODEL={manifest['model']} PRECISION={manifest['precision']}"
-    if manifest["weights"]["kind"] == "random" and not allow_random:
-        raise UsageError(
-            "the bundle's weights are random: it answers nothing useful", model=manifest["model"], stage="triton",
-            found=manifest["weights"]["source"], expected="trained weights",
-            next=f"{make} WEIGHTS=<a checkpoint>   or   ALLOW_RANDOM=1",
-        )  # fmt: skip
-    if manifest["status"] != "passed":
-        raise CheckFailed(
-            "the bundle failed a check", model=manifest["model"], stage="triton",
-            found="; ".join(failure["what"] for failure in manifest["failures"]) or manifest["status"],
-            expected="a bundle that passed", next=make,
-        )  # fmt: skip
 
 
 def _version(home: Path) -> int:
@@ -145,9 +128,7 @@ def config(bundle: Passport, name: str, backend: str) -> str:
         made.output.add(name=tensor["name"], data_type=_type(pb, tensor["dtype"]), dims=tensor["shape"][1:])
     first = "logits" if "logits" in {t["name"] for t in manifest["outputs"]} else manifest["outputs"][0]["name"]
     next(o for o in made.output if o.name == first).label_filename = "labels.txt"
-    if batch["min"] == batch["max"] == 1:
-        pass
-    elif batch["max"] > 1:
+    if batch["max"] > 1:
         made.dynamic_batching.preferred_batch_size.append(batch["opt"])
         made.dynamic_batching.max_queue_delay_microseconds = QUEUE_MICROSECONDS
     made.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_CPU if backend == "python" else

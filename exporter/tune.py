@@ -14,10 +14,10 @@ from pathlib import Path
 from exporter import choice, emitted, onnxio, pipeline, score
 from exporter.backends import tensorrt
 from exporter.errors import UsageError
+from exporter.files import scratch, write_atomically
 from exporter.progress import Progress
 from exporter.request import FORMS
 from exporter.stages import typed
-from exporter.store import scratch, write_atomically
 from exporter.types import Request
 
 

@@ -17,7 +17,7 @@ from urllib.request import getproxies, proxy_bypass
 from exporter import modules
 from exporter.checkpoint import read, some, without_prefix
 from exporter.errors import UsageError
-from exporter.store import sha256_file, sha256_text
+from exporter.files import sha256_file, sha256_text
 from exporter.types import ModuleSpec, Recipe
 
 if TYPE_CHECKING:

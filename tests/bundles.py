@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 from exporter import SCHEMA, arrays, samples
-from exporter.store import sha256_file
+from exporter.files import sha256_file
 from exporter.types import Batch
 
 BATCH = Batch(1, 2, 5)

@@ -94,7 +94,7 @@ def test_the_manifest_has_every_field_of_the_contract(cache):
 
 
 def test_the_hashes_are_those_of_the_files(cache):
-    from exporter.store import sha256_file
+    from exporter.files import sha256_file
 
     made = build(cache)
     for part, name in (("onnx", "model.onnx"), ("engine", "model.engine")):

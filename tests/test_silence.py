@@ -12,7 +12,7 @@ def test_this_threads_talk_is_kept_back_and_no_other_threads(capsys):
     def other():
         print("from another thread", file=sys.stderr)
 
-    with silence("noisy.library"):
+    with silence("noisy"):
         print("page of a graph", file=sys.stderr)
         warnings.warn("a warning", stacklevel=1)
         thread = threading.Thread(target=other)
@@ -23,9 +23,9 @@ def test_this_threads_talk_is_kept_back_and_no_other_threads(capsys):
 
 
 def test_loggers_speak_again_also_after_an_error(caplog):
-    logger = logging.getLogger("noisy.library")
+    logger = logging.getLogger("noisy")
     before = logger.level
-    with pytest.raises(ValueError), silence("noisy.library"):
+    with pytest.raises(ValueError), silence("noisy"):
         logger.error("kept back")
         raise ValueError
     logger.error("heard")

@@ -1,12 +1,11 @@
 import errno
-import json
 import multiprocessing
 import os
 import time
 
 import pytest
 
-from exporter import store
+from exporter import files, store
 from exporter.errors import UsageError
 from exporter.store import Store
 
@@ -25,7 +24,7 @@ def test_an_entry_is_found_again_with_its_facts_and_without_its_memory(tmp_path)
     assert found.path("a.bin").read_bytes() == b"hello"
     assert (found.meta, found.reused, found.memory) == ({"fact": 1}, True, {})
     assert not made.reused and made.memory == {"object": b"hello"}
-    assert found.files["a.bin"]["sha256"] == store.sha256_file(found.path("a.bin"))
+    assert found.files["a.bin"]["sha256"] == files.sha256_file(found.path("a.bin"))
 
 
 def test_another_key_is_not_found(tmp_path):
@@ -63,31 +62,6 @@ def test_a_stage_that_raises_leaves_nothing(tmp_path):
 def test_keys_depend_on_every_part_and_not_on_their_order():
     assert store.key_of({"a": 1, "b": 2}) == store.key_of({"b": 2, "a": 1})
     assert store.key_of({"a": 1}) != store.key_of({"a": 2})
-    assert store.sha256_text("ab", "c") != store.sha256_text("a", "bc")
-
-
-def test_a_file_is_replaced_in_one_step_and_a_failed_write_leaves_the_old_one(tmp_path, monkeypatch):
-    path = tmp_path / "x.json"
-    store.write_json(path, {"a": 1})
-    monkeypatch.setattr(os, "replace", lambda a, b: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError):
-        store.write_json(path, {"a": 2})
-    assert json.loads(path.read_text()) == {"a": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
-
-
-@pytest.mark.parametrize("exchange", [True, False])
-def test_a_folder_is_published_whole_over_an_older_one(exchange, tmp_path, monkeypatch):
-    if not exchange:
-        monkeypatch.setattr(store, "_exchange", lambda a, b: False)
-    final = tmp_path / "final"
-    for text in ("one", "two"):
-        built = tmp_path / "built"
-        built.mkdir()
-        (built / text).write_text(text)
-        store.publish_folder(built, final)
-        assert [p.name for p in final.iterdir()] == [text]
-    assert [p.name for p in tmp_path.iterdir()] == ["final"]
 
 
 def _hold(root, seconds):
@@ -144,14 +118,3 @@ def test_what_killed_builds_left_goes_when_nobody_else_builds(tmp_path):
     del running
     Store(tmp_path).join()
     assert not (tmp_path / "tmp" / "half").exists()
-
-
-def test_scratch_files_lie_in_the_output_folder_and_go(tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", "/nowhere")
-    with store.scratch(tmp_path / "out") as folder:
-        (folder / "x").touch()
-        assert folder.is_relative_to(tmp_path / "out")
-    assert not folder.exists()
-    (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="cannot write"), store.scratch(tmp_path / "file"):
-        pass

@@ -201,6 +201,13 @@ def test_wrong_requests_are_refused_in_words(shape, kind, name, says, client):
 
 
 @served
+def test_clients_cannot_load_models_or_map_memory(client):
+    for call in (client.get_model_repository_index, client.get_system_shared_memory_status):
+        with pytest.raises(InferenceServerException, match="restricted"):
+            call()
+
+
+@served
 def test_a_new_version_takes_over_and_a_broken_one_does_not_while_requests_run(server, client, module, bundle):
     (http, _), repository = server
     pixels, wrong, lost, end = rows(2), 0, 0, time.monotonic() + 60

@@ -23,8 +23,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from exporter.errors import UsageError
+from exporter.files import FULL
 from exporter.memory import peak_bytes
-from exporter.store import FULL
 from exporter.types import Batch
 
 MODULES = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}

@@ -14,12 +14,13 @@ from typing import Any
 
 from exporter import SCHEMA, registry
 from exporter.errors import UsageError
+from exporter.files import place, sha256_file, sha256_text, unwritable, write_json
 from exporter.naming import block_of
 from exporter.registry import recipe_source, source
 from exporter.reporting import inputs
 from exporter.reporting.published import Published, entry
 from exporter.stages.reference import versions
-from exporter.store import Entry, Store, key_of, place, sha256_file, sha256_text, unwritable, write_json
+from exporter.store import Entry, Store, key_of
 from exporter.types import ModuleSpec, Recipe
 
 FILE = "depth.json"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from exporter import arrays, registry, samples
+from exporter.metrics import softmax
 from exporter.reporting.published import Published, entry
 from exporter.store import Entry
 from exporter.types import Batch
@@ -110,7 +111,7 @@ def spread(gaps: np.ndarray, scale: float = 1.0) -> Spread:
 def best_classes(logits: np.ndarray) -> list[tuple[int, float, float]]:
     """The five best classes of one sample: (index, logit, softmax share)."""
     order = np.argsort(-logits, kind="stable")[:BEST]
-    shares = _softmax(logits)
+    shares = softmax(logits)
     return [(int(i), float(logits[i]), float(shares[i])) for i in order]
 
 
@@ -119,13 +120,7 @@ def best_boxes(logits: np.ndarray, boxes: np.ndarray) -> list[tuple[int, int, fl
 
     The last class of ``logits`` (Q, C + 1) is "no object" and is not among them.
     """
-    shares = _softmax(logits)[:, :-1]
+    shares = softmax(logits)[:, :-1]
     sure = shares.max(-1)
     order = np.argsort(-sure, kind="stable")[:BEST]
     return [(int(q), int(shares[q].argmax()), float(sure[q]), [float(v) for v in boxes[q]]) for q in order]
-
-
-def _softmax(x: np.ndarray) -> np.ndarray:
-    with np.errstate(all="ignore"):
-        shifted = np.exp(x.astype(np.float64) - x.max(-1, keepdims=True))
-        return shifted / shifted.sum(-1, keepdims=True)

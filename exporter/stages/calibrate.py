@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from exporter.build import Build
+from exporter.files import sha256_file, sha256_text, write_json
 from exporter.stages import form, rewrite
 from exporter.stages.reference import versions
-from exporter.store import Entry, sha256_file, sha256_text, write_json
+from exporter.store import Entry
 from exporter.types import Request, RewriteStep
 
 NAME = "calibrate"
@@ -19,6 +20,7 @@ CODE = (
     "exporter.rewrites.balance_channels",
     "calibration.observers",
     "calibration.sources",
+    "calibration.decoding",
     "calibration.images",
     *rewrite.REWRITING,
 )

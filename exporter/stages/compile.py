@@ -7,8 +7,9 @@ from pathlib import Path
 from exporter import SCHEMA
 from exporter.backends import tensorrt
 from exporter.build import Build
+from exporter.files import write_json
 from exporter.memory import watched
-from exporter.store import Entry, write_json
+from exporter.store import Entry
 
 NAME = "compile"
 NEEDS = ("type",)

@@ -15,9 +15,10 @@ from pathlib import Path
 from exporter.backends import tensorrt
 from exporter.build import Build
 from exporter.errors import UsageError
+from exporter.files import scratch, write_json
 from exporter.naming import block_of, part_of, path_of
 from exporter.stages import form, typed
-from exporter.store import Entry, scratch, write_json
+from exporter.store import Entry
 from exporter.types import Batch, Request
 
 NAME = "islands"

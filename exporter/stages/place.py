@@ -13,8 +13,9 @@ from pathlib import Path
 from exporter.backends import tensorrt
 from exporter.build import Build
 from exporter.errors import UsageError
+from exporter.files import scratch, write_json
 from exporter.stages import calibrate, form, typed
-from exporter.store import Entry, scratch, write_json
+from exporter.store import Entry
 from exporter.types import Batch, Request
 
 NAME = "place"

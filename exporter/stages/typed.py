@@ -8,9 +8,10 @@ from pathlib import Path
 
 from exporter.build import Build
 from exporter.choice import Choice
+from exporter.files import write_json
 from exporter.stages import calibrate, form, rewrite
 from exporter.stages.reference import versions
-from exporter.store import Entry, write_json
+from exporter.store import Entry
 from exporter.types import Request
 
 NAME = "type"

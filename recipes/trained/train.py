@@ -19,7 +19,7 @@ from rich.progress import Progress
 from safetensors.torch import save
 
 from exporter import registry
-from exporter.store import write_atomically, write_json
+from exporter.files import write_atomically, write_json
 from exporter.types import ModuleSpec, Recipe
 from recipes import digits
 

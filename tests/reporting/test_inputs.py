@@ -41,7 +41,7 @@ def test_weights_are_those_of_the_build_or_an_error(tmp_path):
 
 
 def test_a_checkpoint_is_looked_for_where_the_command_says(tmp_path):
-    from exporter.store import sha256_file
+    from exporter.files import sha256_file
 
     path = tmp_path / "my pets.pt"
     path.write_bytes(b"weights")
