@@ -5,10 +5,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PRECISION ?= fp16
 WORKERS ?= auto
-EXTRAS := dev$(if $(filter tensorrt,$(BACKEND)),$(comma)tensorrt)
-comma := ,
+EXTRAS := $(if $(filter tensorrt,$(BACKEND)),tensorrt)
 RUN := .venv/bin/python
-READY := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
+READY := .venv/.installed$(addprefix -,$(EXTRAS))
 
 # Values reach the shell through the environment, so that a path may hold any character.
 export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM ONNX CALIB CALIB_IMAGES OBSERVER DATA MAX_DROP MAX_ERROR MIN_TOP1_AGREEMENT CACHE_LIMIT CACHE
@@ -29,7 +29,7 @@ REPORT = "$$MODEL" --precision $(if $(filter file,$(origin PRECISION)),all,"$$PR
 	$(if $(OUT),--out "$$OUT") $(if $(WEIGHTS),--weights "$$WEIGHTS") $(if $(IMAGES),--images "$$IMAGES") \
 	$(if $(DEPTH),--depth) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
-.PHONY: help engine parity kernels tune explain blame accuracy report train why clean-cache list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin clean doctor bench-faults model
+.PHONY: help engine parity kernels tune explain blame accuracy report train why clean-cache list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin clean doctor lock bench-faults model
 .PHONY: cpp zoo triton tritonserver serve roofline bench sweep sweepfile
 
 help:  ## this text
@@ -78,12 +78,15 @@ help:  ## this text
 	@echo
 	@echo 'Exit codes of python -m exporter: 0 done, 1 a check failed, 2 the request cannot be served.'
 
-$(READY): pyproject.toml
+# Every package is the one of requirements.lock, by its hash; TensorRT itself is NVIDIA's to install.
+$(READY): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo 'error: Python 3.10 or newer is needed, $(PYTHON) is older; next: make PYTHON=python3.11' >&2; exit 2; }
 	@test -x $(RUN) || $(PYTHON) -m venv .venv
 	@echo 'installing into .venv: about 6 GB, two minutes from a warm pip cache' >&2
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@$(if $(EXTRAS),$(PIP) -e '.[$(EXTRAS)]')
 	@touch $@
 
 model:
@@ -140,7 +143,6 @@ roofline: model $(READY)  ## floors on GPUs that are not here, images per second
 	@$(RUN) -m exporter roofline $(REQUEST) $(if $(PRICE),--price "$$PRICE") $(if $(GRAPH),--graph-only)
 
 bench: model $(READY)  ## time a bundle's engine, or its graph on the CPU, BATCH=1,8,32, in turns with VS=torch,openvino,...
-	@$(if $(VS),$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[bench]')
 	@$(RUN) -m exporter bench "$$MODEL" --precision "$$PRECISION" $(if $(BATCH),--batch "$$BATCH") \
 		$(if $(OUT),--out "$$OUT") $(if $(BACKEND),--backend "$$BACKEND") $(if $(VS),--vs "$$VS") \
 		$(if $(WEIGHTS),--weights "$$WEIGHTS") $(if $(DURATION),--duration "$$DURATION") \
@@ -165,6 +167,11 @@ test: $(READY)  ## the whole test suite; ARGS=tests/test_moves.py for a part of 
 	@$(RUN) -m exporter serve --install >/dev/null || echo 'the tests of the server are skipped' >&2
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
+lock: $(READY)  ## resolve pyproject.toml into requirements.lock again, what it holds kept; UPGRADE=1 takes the newest
+	@$(PIP) uv
+	@.venv/bin/uv --no-python-downloads pip compile pyproject.toml --extra dev --extra bench --universal --generate-hashes \
+		--python-version 3.10 --no-annotate --no-header --quiet $(if $(UPGRADE),--upgrade) -o requirements.lock
+
 lint: $(READY)  ## ruff
 	@$(RUN) -m ruff check .
 
@@ -172,7 +179,6 @@ bench-pipeline: $(READY)  ## time and memory of a cold build, a second precision
 	@$(RUN) benchmarks/pipeline.py $(if $(MODEL),"$$MODEL")
 
 bench-runtime: $(READY)  ## time on the CPU in turns: ours, torch, torch.compile, ONNX Runtime, onnxsim, onnxslim, OpenVINO; INT8
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@$(RUN) benchmarks/runtime.py $(if $(MODEL),"$$MODEL")
 
 bench-accuracy: $(READY)  ## accuracy of the trained models by precision, beside onnxruntime's static quantisation

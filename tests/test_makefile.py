@@ -41,7 +41,7 @@ def test_every_knob_reaches_the_command_line(knob, option):
 
 
 def test_a_python_that_is_too_old_is_said_before_anything_is_installed(tmp_path):
-    for name in ("Makefile", "pyproject.toml"):
+    for name in ("Makefile", "requirements.lock"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "old").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "old").chmod(0o755)
