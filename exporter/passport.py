@@ -2,17 +2,66 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter import SCHEMA
+from exporter import SCHEMA, jsonfile
 from exporter.errors import CheckFailed, UsageError
 from exporter.files import sha256_file
+from exporter.jsonfile import ANY, FINITE, LINE, NUMBER, SHA256, SIZE, Damaged
 from exporter.types import Preprocessing
 
 ONNX, ENGINE = "model.onnx", "model.engine"
+
+RUNG = {"status": str, "why": str, "relative_max?": NUMBER, "cosine?": NUMBER, "top1_agreement?": NUMBER,
+        "samples?": int, "tolerance?": {"relative_max": NUMBER}}  # fmt: skip
+SCORE = {"kernels?": int, "fused?": int, "due?": int, "bytes_moved?": NUMBER, "floor_us?": NUMBER,
+         "total_us?": NUMBER, "refused?": str}  # fmt: skip
+SEARCH = {"left": [str], "drop": NUMBER, "relative_max": NUMBER, "saved_us": NUMBER, "own?": NUMBER}
+AGAINST = {"base": str, "winner": str, "gain": NUMBER, "batch": int, "rows": {ANY: SCORE}, "left": [str],
+           "goal": str, "search": [SEARCH]}  # fmt: skip
+MEASURED = {"drop": NUMBER, "relative_max": NUMBER}
+ISLANDS = {"goal": str, "images": int, "kept": [str], "before": MEASURED, "after": MEASURED,
+           "ranked": [{"block": str, "error": NUMBER, "recovered": NUMBER, "kernels": int, "bytes": NUMBER,
+                       "us": NUMBER}]}  # fmt: skip
+TENSOR = {"name": LINE, "dtype": LINE, "shape": list}
+MANIFEST = {
+    "status": str,
+    "failures": [{"what": str, "found?": str}],
+    "model": LINE,
+    "paper": str,
+    "precision": LINE,
+    "weights": {"kind": str, "source": str, "sha256": str, "classes": SIZE, "why?": str,
+                "resampled?": [str]},
+    "inputs": [TENSOR],
+    "outputs": [TENSOR],
+    "preprocessing": {"size": (SIZE, SIZE), "mean": (FINITE,) * 3, "std": (FINITE,) * 3, "interpolation": LINE,
+                      "crop_pct": FINITE, "mode": LINE},
+    "batch": {"min": SIZE, "opt": SIZE, "max": SIZE},
+    "rewrites": [{"name": str, "matches": int, "nodes_before": int, "nodes_after": int,
+                  "max_abs_error?": NUMBER}],
+    "refused": {ANY: str},
+    "attention_form": {"name": str, "why": str},
+    "without": [str],
+    "kept_fp32": {ANY: str},
+    "near_the_limit": {ANY: str},
+    "onnx": {"sha256": SHA256, "bytes": int, "nodes": int},
+    "engine": {"sha256": SHA256, "bytes": int, "backend": LINE, "backend_version": LINE, "targets": [LINE]},
+    "kernels": {ANY: {"count": int, "fused_attention": int, "bytes_moved": NUMBER, "flops": NUMBER, "batch": int,
+                      "chip": str, "roofline_us?": NUMBER}},
+    "unfused_attention": [str],
+    "parity": {ANY: RUNG},
+    "quantized?": [str],
+    "left_in_16_bit?": {ANY: str},
+    "calibration?": {"source": str, "images": int, "method": str, "skipped": int},
+    "against_base?": AGAINST,
+    "islands?": ISLANDS,
+    "versions": {ANY: str},
+    "stages": {ANY: str},
+    "command": str,
+}  # fmt: skip
+"""What every manifest holds; members beyond these are free."""
 
 
 @dataclass(frozen=True)
@@ -39,24 +88,25 @@ class Passport:
 def read(folder: Path) -> Passport:
     """The bundle in ``folder``; :class:`UsageError` where it is none, of another version, or its files are others."""
     rebuild = "make engine MODEL=<model> PRECISION=<precision>"
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        schema, model, precision = (manifest[key] for key in ("schema", "model", "precision"))
-    except FileNotFoundError:
+    if not (folder / "manifest.json").exists():
         raise UsageError(
             f"{folder} is no bundle", found="no manifest.json", expected="a folder that make engine left", next=rebuild
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        )
+    try:
+        manifest = jsonfile.read(folder / "manifest.json", {"schema": int, "model": LINE, "precision": LINE})
+        model = manifest["model"]
+        rebuild = f"make engine MODEL={model} PRECISION={manifest['precision']}"
+        if manifest["schema"] != SCHEMA:
+            raise UsageError(
+                "the bundle is of another version of the tool", model=model, found=f"schema {manifest['schema']}",
+                expected=f"schema {SCHEMA}", next=rebuild,
+            )  # fmt: skip
+        manifest = jsonfile.read(folder / "manifest.json", MANIFEST)
+    except Damaged as error:
         raise UsageError(
             f"the manifest of {folder} cannot be read", found=str(error), expected="the one make engine wrote",
             next=rebuild,
         ) from None  # fmt: skip
-    rebuild = f"make engine MODEL={model} PRECISION={precision}"
-    if schema != SCHEMA:
-        raise UsageError(
-            "the bundle is of another version of the tool", model=model, found=f"schema {schema}",
-            expected=f"schema {SCHEMA}", next=rebuild,
-        )  # fmt: skip
     for name, kind in ((ONNX, "onnx"), (ENGINE, "engine")):
         expected, path = manifest[kind]["sha256"], folder / name
         found = sha256_file(path) if path.is_file() else "no such file"

@@ -15,6 +15,12 @@ NO_GPU = "no CUDA driver on this machine (libcuda.so.1 cannot be loaded)"
 RUNG = {"status": "passed", "why": "", "max_abs": 1e-3, "relative_max": 1e-3, "cosine": 0.9999, "top1_agreement": 1.0,
         "samples": 9, "tolerance": {"relative_max": 0.02, "cosine": 0.999}}  # fmt: skip
 
+
+def tensor(name, *shape):
+    """A model's input or output of one batch of ``shape``, as the manifest has it."""
+    return {"name": name, "dtype": "float32", "shape": ["batch", *shape]}
+
+
 MANIFEST = {
     "schema": SCHEMA,
     "status": "passed",
@@ -23,7 +29,8 @@ MANIFEST = {
     "paper": "Toy et al. 2026",
     "precision": "fp16",
     "weights": {"kind": "random", "source": "random, seed 0", "sha256": "a" * 64, "why": "asked for", "classes": 10},
-    "outputs": [{"name": "logits"}],
+    "inputs": [tensor("pixels", 3, 64, 64)],
+    "outputs": [tensor("logits", 10)],
     "preprocessing": {"size": [64, 64], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic",
                       "crop_pct": 0.9, "mode": "crop"},
     "batch": {"min": BATCH.min, "opt": BATCH.opt, "max": BATCH.max},

@@ -81,7 +81,7 @@ def test_a_version_is_never_overwritten(bundle, tmp_path):
 
 
 def test_random_weights_failed_checks_and_damage_are_refused(bundle, tmp_path):
-    random = {"kind": "random", "source": "random, seed 0", "classes": 10}
+    random = {"kind": "random", "source": "random, seed 0", "sha256": "", "classes": 10}
     folder = changed(bundle, tmp_path / "a", weights=random)
     with pytest.raises(UsageError, match="weights are random") as caught:
         triton.write(folder, tmp_path / "models")

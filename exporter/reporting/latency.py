@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exporter import __version__
+from exporter.jsonfile import ANY, NUMBER, OPTIONAL, Damaged, read
 from exporter.reporting.published import Published
-from exporter.reporting.shapes import ANY, NUMBER, OPTIONAL, Damaged, read
 from exporter.reporting.tables import Table, number
 
 TIMES = {"queries": int, "mean": NUMBER, "p50": NUMBER, "p90": NUMBER, "p95": NUMBER, "p99": NUMBER}

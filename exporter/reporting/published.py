@@ -9,7 +9,8 @@ from typing import Any
 
 from exporter import SCHEMA
 from exporter.errors import UsageError
-from exporter.reporting.shapes import ANY, NUMBER, Damaged, read
+from exporter.jsonfile import ANY, NUMBER, Damaged, read
+from exporter.passport import MANIFEST
 from exporter.store import Entry
 
 ORDER = ("fp32", "tf32", "fp16", "bf16", "int8", "int8-bf16", "fp8")
@@ -17,51 +18,6 @@ ORDER = ("fp32", "tf32", "fp16", "bf16", "int8", "int8-bf16", "fp8")
 
 FAILED = ".failed"
 
-RUNG = {"status": str, "why": str, "relative_max?": NUMBER, "cosine?": NUMBER, "top1_agreement?": NUMBER,
-        "samples?": int, "tolerance?": {"relative_max": NUMBER}}  # fmt: skip
-SCORE = {"kernels?": int, "fused?": int, "due?": int, "bytes_moved?": NUMBER, "floor_us?": NUMBER,
-         "total_us?": NUMBER, "refused?": str}  # fmt: skip
-SEARCH = {"left": [str], "drop": NUMBER, "relative_max": NUMBER, "saved_us": NUMBER, "own?": NUMBER}
-AGAINST = {"base": str, "winner": str, "gain": NUMBER, "batch": int, "rows": {ANY: SCORE}, "left": [str],
-           "goal": str, "search": [SEARCH]}  # fmt: skip
-MEASURED = {"drop": NUMBER, "relative_max": NUMBER}
-ISLANDS = {"goal": str, "images": int, "kept": [str], "before": MEASURED, "after": MEASURED,
-           "ranked": [{"block": str, "error": NUMBER, "recovered": NUMBER, "kernels": int, "bytes": NUMBER,
-                       "us": NUMBER}]}  # fmt: skip
-MANIFEST = {
-    "status": str,
-    "failures": [{"what": str, "found?": str}],
-    "model": str,
-    "paper": str,
-    "precision": str,
-    "weights": {"kind": str, "source": str, "sha256": str, "classes": int, "why?": str,
-                "resampled?": [str]},
-    "outputs": [{"name": str}],
-    "preprocessing": {"size": [int], "mean": [NUMBER], "std": [NUMBER], "interpolation": str, "crop_pct": NUMBER,
-                      "mode": str},
-    "batch": {"min": int, "opt": int, "max": int},
-    "rewrites": [{"name": str, "matches": int, "nodes_before": int, "nodes_after": int,
-                  "max_abs_error?": NUMBER}],
-    "refused": {ANY: str},
-    "attention_form": {"name": str, "why": str},
-    "without": [str],
-    "kept_fp32": {ANY: str},
-    "near_the_limit": {ANY: str},
-    "onnx": {"sha256": str, "bytes": int, "nodes": int},
-    "engine": {"sha256": str, "bytes": int, "backend": str, "backend_version": str, "targets": [str]},
-    "kernels": {ANY: {"count": int, "fused_attention": int, "bytes_moved": NUMBER, "flops": NUMBER, "batch": int,
-                      "chip": str, "roofline_us?": NUMBER}},
-    "unfused_attention": [str],
-    "parity": {ANY: RUNG},
-    "quantized?": [str],
-    "left_in_16_bit?": {ANY: str},
-    "calibration?": {"source": str, "images": int, "method": str, "skipped": int},
-    "against_base?": AGAINST,
-    "islands?": ISLANDS,
-    "versions": {ANY: str},
-    "stages": {ANY: str},
-    "command": str,
-}  # fmt: skip
 KERNEL = {"name": str, "kind": str, "block": str, "bytes": NUMBER, "flops": NUMBER, "nodes": [str]}
 KERNELS = {"batch_at_opt": int, "kernels": [{"name": str}], "at_opt": [KERNEL]}
 EXPLAINED = {"batch": str, "backend": str, "targets": [str], "stages": {ANY: str}, "blocks_before": {ANY: {ANY: int}}}

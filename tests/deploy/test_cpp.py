@@ -242,7 +242,9 @@ def test_the_programs_compile_link_and_say_that_there_is_no_driver(tmp_path):
 
 
 def test_bundles_that_must_not_be_served_are_refused(tmp_path):
-    random = bundle(tmp_path / "random", weights={"kind": "random", "source": "random, seed 0", "classes": 10})
+    random = bundle(
+        tmp_path / "random", weights={"kind": "random", "source": "random, seed 0", "sha256": "", "classes": 10}
+    )
     with pytest.raises(UsageError, match="random"):
         cpp.write(random, tmp_path)
     assert Path(cpp.write(random, tmp_path / "new", allow_random=True)["header"]).is_file()

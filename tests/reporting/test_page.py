@@ -172,7 +172,6 @@ def test_everything_from_files_is_escaped(tmp_path):
 @pytest.mark.parametrize("field, value", [
     ("kernels", {"sm80": bundles.MANIFEST["kernels"]["sm80"] | {"bytes_moved": "inf", "roofline_us": "nan"}}),
     ("parity", {"torch/raw": bundles.RUNG | {"relative_max": "inf", "cosine": "nan", "tolerance": None}}),
-    ("preprocessing", {"size": [64], "mean": []}),
     ("preprocessing", {"interpolation": "by hand"}),
     ("kernels", {"sm99": bundles.MANIFEST["kernels"]["sm80"] | {"chip": "no figures for sm99", "roofline_us": None}}),
 ])  # fmt: skip
@@ -203,7 +202,7 @@ def test_photographs_that_are_others_now_are_not_shown(tmp_path, no_plots):
 
 
 def test_a_detectors_boxes_are_listed_side_by_side(tmp_path, no_plots):
-    bundles.write(tmp_path, "fp16", outputs=[{"name": "logits"}, {"name": "boxes"}])
+    bundles.write(tmp_path, "fp16", outputs=[bundles.tensor("logits", 92), bundles.tensor("boxes", 4)])
     _, text = made(tmp_path)
     assert "Best five boxes of noise 1" in text and text.count("<h3>boxes</h3>") == 1
     table = text[text.index('<table aria-label="Best five boxes of noise 1">') :].split("</table>")[0]

@@ -1,6 +1,6 @@
 import pytest
 
-from exporter.reporting.shapes import ANY, NUMBER, Damaged, fault, read
+from exporter.jsonfile import ANY, FINITE, LINE, NUMBER, SHA256, SIZE, Damaged, fault, read
 
 
 @pytest.mark.parametrize("value, shape", [
@@ -10,6 +10,9 @@ from exporter.reporting.shapes import ANY, NUMBER, Damaged, fault, read
     ({"a": [{"b": "x"}, {"b": "y"}]}, {"a": [{"b": str}]}),
     ({}, {ANY: str}),
     ({"a": None}, {"a?": int, "b?": int}),
+    ([1, "x"], (int, str)),
+    ({"a": 0.5, "b": 3}, {"a": FINITE, "b": SIZE}),
+    ({"a": "µ-vit 2", "b": "0f" * 32}, {"a": LINE, "b": SHA256}),
 ])  # fmt: skip
 def test_what_has_the_shape_has_no_fault(value, shape):
     assert fault(value, shape) == ""
@@ -26,6 +29,15 @@ def test_what_has_the_shape_has_no_fault(value, shape):
     ({"a": "x"}, {"a?": int}, "a is no int"),
     ({"a": 1, "b": "x"}, {"a": int, ANY: int}, "b is no int"),
     ({"x": {"b": 1}, "y": {}}, {ANY: {"b": int}}, "y.b is missing"),
+    ({"a": [1]}, {"a": (int, int)}, "a is no list of 2"),
+    ({"a": [1, "x"]}, {"a": (int, int)}, "a[1] is no int"),
+    ({"a": True}, {"a": int}, "a is no int"),
+    ({"a": "nan"}, {"a": FINITE}, "a is no finite number"),
+    ({"a": float("inf")}, {"a": FINITE}, "a is no finite number"),
+    ({"a": 0}, {"a": SIZE}, "a is no size"),
+    ({"a": "x\n#include <evil>"}, {"a": LINE}, "a is no line of text"),
+    ({"a": "0F" * 32}, {"a": SHA256}, "a is no SHA-256"),
+    ({"a": []}, {"a": NUMBER}, "a is no number"),
 ])  # fmt: skip
 def test_the_first_fault_is_named_with_its_place(value, shape, says):
     assert fault(value, shape) == says

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
 NUMBER = "a number"
 """An int or a float, or one of the words that stand for NaN and infinities in our files."""
+
+FINITE = "a finite number"
+
+SIZE = "a size"
+"""An int of at least 1."""
+
+LINE = "a line of text"
+"""Printable text without an end of line: it may stand in a command, a comment or a table."""
+
+SHA256 = "a SHA-256"
+"""64 hexadecimal digits."""
 
 OPTIONAL = "?"
 """Ends a key that may be absent or null."""
@@ -37,18 +50,51 @@ def read(path: Path, shape: dict) -> dict:
 
 
 def fault(value: Any, shape: Any, where: str = "") -> str:
-    """What is wrong with ``value``, or ''. ``shape`` is a type, ``NUMBER``, [shape of each member] or {key: shape}."""
+    """What is wrong with ``value``, or ''.
+
+    ``shape`` is a type, one of the words above (``NUMBER``, ``LINE``...), [shape of each member], (shape of the
+    first, of the second, ...) or {key: shape}.
+    """
     name = where or "the file"
-    if shape is NUMBER:
-        good = (isinstance(value, (int, float)) and not isinstance(value, bool)) or value in WORDS
-        return "" if good else f"{name} is no number"
+    if isinstance(shape, str):
+        return "" if GOOD[shape](value) else f"{name} is no {shape.removeprefix('a ')}"
+    if isinstance(shape, tuple):
+        if not isinstance(value, list) or len(value) != len(shape):
+            return f"{name} is no list of {len(shape)}"
+        return _first((v, one, f"{where}[{i}]") for i, (v, one) in enumerate(zip(value, shape, strict=True)))
     if isinstance(shape, list):
         if not isinstance(value, list):
             return f"{name} is no list"
         return _first((v, shape[0], f"{where}[{i}]") for i, v in enumerate(value))
     if isinstance(shape, dict):
         return _object(value, shape, where) if isinstance(value, dict) else f"{name} is no object"
-    return "" if isinstance(value, shape) else f"{name} is no {shape.__name__}"
+    good = isinstance(value, shape) and not (shape is int and isinstance(value, bool))
+    return "" if good else f"{name} is no {shape.__name__}"
+
+
+def _is_number(value: Any) -> bool:
+    return (isinstance(value, (int, float)) and not isinstance(value, bool)) or (
+        isinstance(value, str) and value in WORDS
+    )
+
+
+def _is_line(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable()
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
+
+
+def _is_finite(value: Any) -> bool:
+    return _is_number(value) and not isinstance(value, str) and math.isfinite(value)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+GOOD = {NUMBER: _is_number, FINITE: _is_finite, SIZE: _is_size, LINE: _is_line, SHA256: _is_sha256}
 
 
 def _object(value: dict, shape: dict, where: str) -> str:
