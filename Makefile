@@ -116,7 +116,7 @@ blame: model $(READY)  ## which block a graph computes differently, and why; ONN
 accuracy: model $(READY)  ## how often torch, the rewritten and the typed graph name the right class, on DATA
 	@$(RUN) -m exporter accuracy $(REQUEST) $(if $(DATA),--data "$$DATA")
 
-train: model $(READY)  ## train a small model on handwritten digits: vit_digits, mixer_digits
+train: model $(READY)  ## train a small model on handwritten digits: vit_digits, swin_digits, mixer_digits
 	@$(RUN) -m recipes.trained.train "$$MODEL"
 
 report: model $(READY)  ## one HTML file of all that was built, OUT/MODEL/report.html; DEPTH=1 measures block by block

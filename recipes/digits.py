@@ -33,6 +33,22 @@ def _mixer(spec: ModuleSpec):
     return MlpMixer(img_size=spec.image, patch_size=4, num_blocks=4, embed_dim=96, num_classes=spec.classes)
 
 
+def _swin(spec: ModuleSpec):
+    """Two stages of 4x4 windows; the second block of each stage shifts them, the first stage's by 2 of 16x16 tokens."""
+    from timm.models.swin_transformer import SwinTransformer
+
+    return SwinTransformer(
+        img_size=spec.image,
+        patch_size=2,
+        window_size=4,
+        embed_dim=64,
+        depths=(2, 2),
+        num_heads=(2, 4),
+        mlp_ratio=3.0,
+        num_classes=spec.classes,
+    )
+
+
 def build(spec: ModuleSpec, make):
     """The module in eval mode."""
     return make(spec).eval()
@@ -95,5 +111,14 @@ def _recipe(name: str, make, paper: str, published: tuple[float, float], attenti
 
 RECIPES = (
     _recipe("vit_digits", _vit, "Dosovitskiy et al. 2021, arXiv:2010.11929", (0.46, 0.03), 4),
+    _recipe(
+        "swin_digits",
+        _swin,
+        "Liu et al. 2021, arXiv:2103.14030",
+        (0.45, 0.05),
+        4,
+        fold_attention_biases=8,
+        cancel_permutations=9,
+    ),
     _recipe("mixer_digits", _mixer, "Tolstikhin et al. 2021, arXiv:2105.01601", (0.33, 0.02)),
 )

@@ -23,7 +23,7 @@ from exporter.files import write_atomically, write_json
 from exporter.types import ModuleSpec, Recipe
 from recipes import digits
 
-EPOCHS = {"vit_digits": 80, "mixer_digits": 80}
+EPOCHS = {"vit_digits": 80, "swin_digits": 80, "mixer_digits": 80}
 BATCH = 64
 RATE = 2e-3
 WEIGHT_DECAY = 0.05
