@@ -20,6 +20,8 @@ from exporter.types import Recipe
 
 DEFAULT_COUNT = 512
 SEED = 0
+LARGEST = 4 << 30
+"""Bytes of an array that is unpacked into memory."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,13 @@ def _array(where: Path, recipe: Recipe, count: int) -> Source:
             names = stored.files
             if "pixels" not in names and len(names) != 1:
                 raise refuse(f"the arrays {', '.join(names) or 'none'}")
+            size = max(member.file_size for member in stored.zip.infolist())
+            if size > LARGEST:
+                raise refuse(f"{size / 2**30:.1f} GiB when unpacked; a .npy file is read in place")
             stored = stored["pixels" if "pixels" in names else names[0]]
-    except (OSError, ValueError, EOFError) as error:
+    except UsageError:
+        raise
+    except Exception as error:  # numpy, zipfile and zlib raise whatever damaged bytes make them stumble over
         raise refuse(next(iter(str(error).splitlines()), type(error).__name__)) from None
     if stored.ndim != 4 or tuple(stored.shape[1:]) != shape or stored.dtype.kind != "f" or not len(stored):
         raise refuse(f"{stored.dtype} {stored.shape}")

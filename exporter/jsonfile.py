@@ -16,6 +16,9 @@ FINITE = "a finite number"
 SIZE = "a size"
 """An int of at least 1."""
 
+AXIS = "an axis"
+"""A size, or the name of an axis that is free; None for one without a name."""
+
 LINE = "a line of text"
 """Printable text without an end of line: it may stand in a command, a comment or a table."""
 
@@ -53,11 +56,17 @@ def fault(value: Any, shape: Any, where: str = "") -> str:
     """What is wrong with ``value``, or ''.
 
     ``shape`` is a type, one of the words above (``NUMBER``, ``LINE``...), [shape of each member], (shape of the
-    first, of the second, ...) or {key: shape}.
+    first, of the second), (shape of each of one or more, ...), {one of these texts} or {key: shape}.
     """
     name = where or "the file"
     if isinstance(shape, str):
-        return "" if GOOD[shape](value) else f"{name} is no {shape.removeprefix('a ')}"
+        return "" if GOOD[shape](value) else f"{name} is no {shape.split(' ', 1)[1]}"
+    if isinstance(shape, set):
+        good = isinstance(value, str) and value in shape
+        return "" if good else f"{name} is none of {', '.join(sorted(shape))}"
+    if isinstance(shape, tuple) and shape[-1] is ...:
+        shown = value if isinstance(value, list) else []
+        return fault(value, [shape[0]], where) if shown else f"{name} is no list of one or more"
     if isinstance(shape, tuple):
         if not isinstance(value, list) or len(value) != len(shape):
             return f"{name} is no list of {len(shape)}"
@@ -94,7 +103,11 @@ def _is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-GOOD = {NUMBER: _is_number, FINITE: _is_finite, SIZE: _is_size, LINE: _is_line, SHA256: _is_sha256}
+def _is_axis(value: Any) -> bool:
+    return value is None or _is_size(value) or (isinstance(value, str) and value.isidentifier())
+
+
+GOOD = {AXIS: _is_axis, NUMBER: _is_number, FINITE: _is_finite, SIZE: _is_size, LINE: _is_line, SHA256: _is_sha256}
 
 
 def _object(value: dict, shape: dict, where: str) -> str:

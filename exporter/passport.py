@@ -9,7 +9,7 @@ from typing import Any
 from exporter import SCHEMA, jsonfile
 from exporter.errors import CheckFailed, UsageError
 from exporter.files import sha256_file
-from exporter.jsonfile import ANY, FINITE, LINE, NUMBER, SHA256, SIZE, Damaged
+from exporter.jsonfile import ANY, AXIS, FINITE, LINE, NUMBER, SHA256, SIZE, Damaged
 from exporter.types import Preprocessing
 
 ONNX, ENGINE = "model.onnx", "model.engine"
@@ -25,7 +25,7 @@ MEASURED = {"drop": NUMBER, "relative_max": NUMBER}
 ISLANDS = {"goal": str, "images": int, "kept": [str], "before": MEASURED, "after": MEASURED,
            "ranked": [{"block": str, "error": NUMBER, "recovered": NUMBER, "kernels": int, "bytes": NUMBER,
                        "us": NUMBER}]}  # fmt: skip
-TENSOR = {"name": LINE, "dtype": LINE, "shape": list}
+TENSOR = {"name": LINE, "dtype": {"float32", "float16", "bfloat16", "int32", "int64"}, "shape": (AXIS, ...)}
 MANIFEST = {
     "status": str,
     "failures": [{"what": str, "found?": str}],
@@ -34,8 +34,8 @@ MANIFEST = {
     "precision": LINE,
     "weights": {"kind": str, "source": str, "sha256": str, "classes": SIZE, "why?": str,
                 "resampled?": [str]},
-    "inputs": [TENSOR],
-    "outputs": [TENSOR],
+    "inputs": (TENSOR, ...),
+    "outputs": (TENSOR, ...),
     "preprocessing": {"size": (SIZE, SIZE), "mean": (FINITE,) * 3, "std": (FINITE,) * 3, "interpolation": LINE,
                       "crop_pct": FINITE, "mode": LINE},
     "batch": {"min": SIZE, "opt": SIZE, "max": SIZE},

@@ -155,7 +155,13 @@ def image_config(name: str) -> str:
 
 
 def _type(pb, dtype: str) -> int:
-    kinds = {"float32": pb.TYPE_FP32, "float16": pb.TYPE_FP16, "bfloat16": pb.TYPE_BF16}
+    kinds = {
+        "float32": pb.TYPE_FP32,
+        "float16": pb.TYPE_FP16,
+        "bfloat16": pb.TYPE_BF16,
+        "int32": pb.TYPE_INT32,
+        "int64": pb.TYPE_INT64,
+    }
     return kinds[dtype]
 
 

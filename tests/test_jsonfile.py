@@ -1,6 +1,6 @@
 import pytest
 
-from exporter.jsonfile import ANY, FINITE, LINE, NUMBER, SHA256, SIZE, Damaged, fault, read
+from exporter.jsonfile import ANY, AXIS, FINITE, LINE, NUMBER, SHA256, SIZE, Damaged, fault, read
 
 
 @pytest.mark.parametrize("value, shape", [
@@ -11,6 +11,9 @@ from exporter.jsonfile import ANY, FINITE, LINE, NUMBER, SHA256, SIZE, Damaged, 
     ({}, {ANY: str}),
     ({"a": None}, {"a?": int, "b?": int}),
     ([1, "x"], (int, str)),
+    ([1, 2, 3], (int, ...)),
+    ([8, "batch", None], [AXIS]),
+    ({"a": "x"}, {"a": {"x", "y"}}),
     ({"a": 0.5, "b": 3}, {"a": FINITE, "b": SIZE}),
     ({"a": "µ-vit 2", "b": "0f" * 32}, {"a": LINE, "b": SHA256}),
 ])  # fmt: skip
@@ -37,6 +40,12 @@ def test_what_has_the_shape_has_no_fault(value, shape):
     ({"a": 0}, {"a": SIZE}, "a is no size"),
     ({"a": "x\n#include <evil>"}, {"a": LINE}, "a is no line of text"),
     ({"a": "0F" * 32}, {"a": SHA256}, "a is no SHA-256"),
+    ({"a": []}, {"a": (int, ...)}, "a is no list of one or more"),
+    ({"a": [1, "x"]}, {"a": (int, ...)}, "a[1] is no int"),
+    ({"a": [0]}, {"a": [AXIS]}, "a[0] is no axis"),
+    ({"a": ["}; evil("]}, {"a": [AXIS]}, "a[0] is no axis"),
+    ({"a": "z"}, {"a": {"x", "y"}}, "a is none of x, y"),
+    ({"a": [1]}, {"a": {"x", "y"}}, "a is none of x, y"),
     ({"a": []}, {"a": NUMBER}, "a is no number"),
 ])  # fmt: skip
 def test_the_first_fault_is_named_with_its_place(value, shape, says):
