@@ -94,6 +94,8 @@ def _array(where: Path, recipe: Recipe, count: int) -> Source:
             if size > LARGEST:
                 raise refuse(f"{size / 2**30:.1f} GiB when unpacked; a .npy file is read in place")
             stored = stored["pixels" if "pixels" in names else names[0]]
+        if not isinstance(stored, np.ndarray):
+            raise refuse("a file that is no array")
     except UsageError:
         raise
     except Exception as error:  # numpy, zipfile and zlib raise whatever damaged bytes make them stumble over

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter import keeping
+from exporter import keeping, opsets
 from exporter.errors import UsageError
 from exporter.keeping import MOVES
 from exporter.shapes import infer
@@ -65,6 +65,7 @@ def cast(
                 expected="a graph without If, Loop or Scan",
                 next="PRECISION=fp32",
             )
+    opsets.raise_to(model)
     types = infer(model).types
     kept = keeping.kept(model, precision, types, beyond, islands)
     typed = _Caster(model, target, types, kept).run(io)

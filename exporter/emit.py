@@ -8,6 +8,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import helper
 
+from exporter.errors import Refusal
 from exporter.naming import path_of
 
 
@@ -41,8 +42,17 @@ class Emitter:
         return self.op("Transpose", tensor, perm=list(perm))
 
 
+UNCHANGED = 21
+"""From this operator set on, every operator that was there means the same in the newer ones."""
+
+
 def require_opset(graph: gs.Graph, version: int) -> None:
-    """Let the graph import at least this version of the standard operators; what it has means the same in it."""
+    """Let the graph import at least this version of the standard operators.
+
+    Raises :class:`Refusal` for a graph so old that what it has would mean something else.
+    """
+    if graph.opset < UNCHANGED:
+        raise Refusal(f"its operator is of opset {version}, the graph of {graph.opset}")
     if graph.opset < version:
         graph.opset = version
         graph.import_domains = [d for d in graph.import_domains or () if d.domain not in ("", "ai.onnx")]

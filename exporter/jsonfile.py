@@ -14,7 +14,7 @@ NUMBER = "a number"
 FINITE = "a finite number"
 
 SIZE = "a size"
-"""An int of at least 1."""
+"""An int of at least 1 that 31 bits hold."""
 
 AXIS = "an axis"
 """A size, or the name of an axis that is free; None for one without a name."""
@@ -100,7 +100,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 1 << 31
 
 
 def _is_axis(value: Any) -> bool:

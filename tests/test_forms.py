@@ -53,6 +53,10 @@ def test_every_form_is_the_same_function(form, name, bare):
     if form in SHARED and ("cross" in name or "width" in name):
         assert matches == 0 and "not projections of the same tokens" in next(iter(why.values()))
         return
+    if form == "windows_operator" and "opset 17" in name:
+        assert (matches, [*why.values()]) == (0, ["its operator is of opset 23, the graph of 17"])
+        assert onnxio.opset(after) == 17
+        return
     assert (matches, why) == (1, {})
     assert_close(model, after)
     fixed = onnx.ModelProto()

@@ -38,6 +38,7 @@ def test_what_has_the_shape_has_no_fault(value, shape):
     ({"a": "nan"}, {"a": FINITE}, "a is no finite number"),
     ({"a": float("inf")}, {"a": FINITE}, "a is no finite number"),
     ({"a": 0}, {"a": SIZE}, "a is no size"),
+    ({"a": 1 << 31}, {"a": SIZE}, "a is no size"),
     ({"a": "x\n#include <evil>"}, {"a": LINE}, "a is no line of text"),
     ({"a": "0F" * 32}, {"a": SHA256}, "a is no SHA-256"),
     ({"a": []}, {"a": (int, ...)}, "a is no list of one or more"),
