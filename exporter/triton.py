@@ -123,9 +123,9 @@ def config(bundle: Passport, name: str, backend: str) -> str:
     else:
         made.backend = backend
     for tensor in manifest["inputs"]:
-        made.input.add(name=tensor["name"], data_type=_type(pb, tensor["dtype"]), dims=tensor["shape"][1:])
+        made.input.add(name=tensor["name"], data_type=_type(pb, tensor["dtype"]), dims=_dims(tensor))
     for tensor in manifest["outputs"]:
-        made.output.add(name=tensor["name"], data_type=_type(pb, tensor["dtype"]), dims=tensor["shape"][1:])
+        made.output.add(name=tensor["name"], data_type=_type(pb, tensor["dtype"]), dims=_dims(tensor))
     first = "logits" if "logits" in {t["name"] for t in manifest["outputs"]} else manifest["outputs"][0]["name"]
     next(o for o in made.output if o.name == first).label_filename = "labels.txt"
     if batch["max"] > 1:
@@ -138,7 +138,7 @@ def config(bundle: Passport, name: str, backend: str) -> str:
     for tensor in manifest["inputs"]:
         kind = warmup.inputs[tensor["name"]]
         kind.data_type, kind.zero_data = _type(pb, tensor["dtype"]), True
-        kind.dims.extend(tensor["shape"][1:])
+        kind.dims.extend(max(n, 1) for n in _dims(tensor))
     made.parameters["sha256"].string_value = manifest["engine"]["sha256"]
     return text_format.MessageToString(made)
 
@@ -152,6 +152,11 @@ def image_config(name: str) -> str:
     made.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)
     made.version_policy.latest.num_versions = 1
     return text_format.MessageToString(made)
+
+
+def _dims(tensor: dict) -> list[int]:
+    """The shape of one row; -1 where an axis is free."""
+    return [axis if isinstance(axis, int) else -1 for axis in tensor["shape"][1:]]
 
 
 def _type(pb, dtype: str) -> int:
