@@ -12,7 +12,7 @@ READY := .venv/.installed$(addprefix -,$(EXTRAS))
 
 # Values reach the shell through the environment, so that a path may hold any character.
 export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM ONNX CALIB CALIB_IMAGES OBSERVER DATA MAX_DROP MAX_ERROR MIN_TOP1_AGREEMENT CACHE_LIMIT CACHE
-export COUNT RUNS REPO SERVER INTO PRICE VS DURATION THREADS SWEEP JOBS
+export COUNT KILLS RUNS REPO SERVER INTO PRICE VS DURATION THREADS SWEEP JOBS
 REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(TARGET),--target "$$TARGET") $(if $(BATCH),--batch "$$BATCH") $(if $(WEIGHTS),--weights "$$WEIGHTS") \
 	$(if $(IMAGE),--image "$$IMAGE") $(if $(IO),--io "$$IO") $(if $(IMAGES),--images "$$IMAGES") \
@@ -29,7 +29,7 @@ REPORT = "$$MODEL" --precision $(if $(filter file,$(origin PRECISION)),all,"$$PR
 	$(if $(OUT),--out "$$OUT") $(if $(WEIGHTS),--weights "$$WEIGHTS") $(if $(IMAGES),--images "$$IMAGES") \
 	$(if $(DEPTH),--depth) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
-.PHONY: help engine parity kernels tune explain blame accuracy report train why clean-cache list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin clean doctor lock bench-equivalence fuzz bench-faults model
+.PHONY: help engine parity kernels tune explain blame accuracy report train why clean-cache list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin clean doctor lock bench-equivalence bench-kills fuzz bench-faults model
 .PHONY: cpp zoo triton tritonserver serve roofline bench sweep sweepfile
 
 help:  ## this text
@@ -192,6 +192,9 @@ bench-kernels: $(READY)  ## kernels and bytes as exported and rewritten, side by
 
 bench-faults: $(READY)  ## a process that builds and publishes, killed at 200 random instants
 	@$(RUN) benchmarks/faults.py
+
+bench-kills: $(READY)  ## KILLS=200 whole builds of a small model, each killed at a random instant
+	@$(RUN) benchmarks/kills.py $(if $(KILLS),"$$KILLS")
 
 bench-equivalence: $(READY)  ## COUNT=10000 random networks through every rewrite and precision, beside what they were
 	@$(RUN) benchmarks/equivalence.py $(if $(COUNT),"$$COUNT")
