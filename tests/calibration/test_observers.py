@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -68,3 +70,96 @@ def test_rounding_is_that_of_the_types():
     assert observers.int8(np.array([1e6]), 127.0).tolist() == [127.0]
     got = observers.float8(np.array([448.0, 447.0, 17.0, 1e6]), 448.0)
     assert got.tolist() == [448.0, 448.0, 16.0, 448.0]  # three bits of mantissa: 16, 18, 20; 416, 448
+
+
+def test_bins_hold_what_lies_in_them_however_often_the_range_doubles():
+    """0.5 ends the first range, so it is in its last bin; eight bins of that range are one of the last."""
+    found = seen(np.float32([[0.0, 0.5], [-0.25, 0.125]]), np.float32([0.5, 0.4]), np.float32([-3.0, 0.75, 1.0]))
+    assert (found.range, found.largest, found.counts.dtype) == (4.0, 3.0, np.int64)
+    first, last = {0: 1, 255: 2, 128: 1, 64: 1, int(0.4 * 512): 1}, {1536: 1, 384: 1, 512: 1}
+    assert {int(i): int(found.counts[i]) for i in np.flatnonzero(found.counts)} == first | last
+
+
+def test_a_value_at_the_end_of_the_range_is_in_the_last_bin_and_the_range_stays():
+    found = seen(np.float32([1.0, 0.999]), np.float32([1.0]))
+    assert found.range == 1.0 and found.counts[-1] == 2 and found.counts[int(0.999 * BINS)] == 1
+
+
+def test_nothing_but_zeros_first_and_values_later():
+    found = seen(np.zeros(3, np.float32), np.float32([0.25, -0.5]))
+    assert (found.range, found.largest, int(found.counts.sum())) == (0.5, 0.5, 2)
+    assert seen(np.zeros(3, np.float32)).largest == 0.0
+
+
+def test_a_histogram_of_values_below_one_has_their_largest():
+    assert seen(np.float32([0.1, 0.2])).largest == np.float32(0.2)
+
+
+@pytest.mark.parametrize("value, expected", [(0.4, 0.0), (0.6, 1.0), (-126.6, -127.0), (-500, -127.0), (500, 127.0)])
+def test_int8_is_symmetric_and_rounds_to_even_steps(value, expected):
+    assert observers.int8(np.array([value]), 127.0)[0] == expected
+    assert observers.int8(np.array([value / 4]), 127.0 / 4)[0] == expected / 4
+
+
+@pytest.mark.parametrize("value, expected", [
+    (448, 448), (500, 448), (-500, -448), (-448, -448), (33, 32), (35, 36), (2.0**-9, 2.0**-9), (2.0**-11, 0),
+])  # fmt: skip
+def test_fp8_has_its_own_steps_and_end(value, expected):
+    made = observers.float8(np.array([value], np.float64), 448.0)
+    assert made[0] == expected and made.dtype == np.float64
+    assert observers.float8(np.array([value * 8.0]), 448.0 * 8)[0] == expected * 8
+
+
+def test_percentile_is_the_end_of_the_bin_that_reaches_the_share():
+    found = Histogram()
+    found.range, found.largest = 2.0, 2.0
+    found.counts[10], found.counts[100], found.counts[-1] = 5, 10**9, 1
+    assert observers.percentile(found, observers.int8) == 2.0 * 101 / BINS
+
+
+def divergence(counts, end) -> float:
+    """KL(p || q) bin by bin; what q does not have costs log 10^4."""
+    levels = observers.LEVELS
+    q = np.zeros(end)
+    edges = [i * end // levels for i in range(levels)] + [end]
+    for low, high in itertools.pairwise(edges):
+        used = [i for i in range(low, high) if counts[i] > 0]
+        for i in used:
+            q[i] = sum(counts[i] for i in used) / len(used)
+    p = [float(c) for c in counts[:end]]
+    p[-1] += float(sum(counts[end:]))
+    p_sum, q_sum = sum(p), sum(q)
+    total = 0.0
+    for a, b in zip(p, q, strict=True):
+        if a > 0 and b > 0:
+            total += a / p_sum * np.log(a / p_sum / (b / q_sum))
+        elif a > 0:
+            total += a / p_sum * np.log(1e4)
+    return total
+
+
+@pytest.mark.parametrize("end", [128, 136, 1000, BINS - 8])
+def test_the_divergence_is_that_of_its_definition(end):
+    counts = np.bincount(np.minimum((np.abs(NORMAL[:3000]) * 300).astype(int), BINS - 1), minlength=BINS)
+    counts[end - 1] = 0  # what is clipped falls into a bin that the levels do not have
+    counts[BINS - 1] += 4
+    assert observers._divergence(counts.astype(np.float64), end) == pytest.approx(divergence(counts, end), rel=1e-12)
+
+
+def test_entropy_and_mse_take_the_best_of_all_their_ends():
+    found = seen((NORMAL[:20000] ** 3).astype(np.float32))
+    counts = found.counts.astype(np.float64)
+    ends = [observers.LEVELS + 8 * i for i in range((BINS - observers.LEVELS) // 8 + 1)]
+    assert ends[-1] == BINS
+    best = min(ends, key=lambda end: observers._divergence(counts, end))
+    assert observers.entropy(found, observers.int8) == found.range * best / BINS
+    middles = [(i + 0.5) * found.range / BINS for i in range(BINS)]
+    widths = [found.range * (BINS // 16 + 16 * i) / BINS for i in range((BINS - BINS // 16) // 16 + 1)]
+    assert widths[-1] == found.range
+    best = min(widths, key=lambda w: float((counts * (observers.int8(np.array(middles), w) - middles) ** 2).sum()))
+    assert observers.mse(found, observers.int8) == best
+
+
+def test_the_whole_range_is_among_the_ends():
+    flat = seen(np.linspace(-1, 1, 1 << 16, dtype=np.float32))
+    assert observers.mse(flat, observers.int8) == 1.0
