@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from calibration import coco, images
-from exporter.average_precision import Boxes, average_precision
+from exporter.average_precision import Boxes, drop_interval, match
 from exporter.errors import UsageError
 from exporter.metrics import softmax
 from exporter.types import Recipe
@@ -37,15 +37,20 @@ class Shown:
 
 @dataclass(frozen=True)
 class Scenes:
-    """``rows(said)`` yields :class:`Shown`; ``said(name, why)`` is told of pictures that cannot be read."""
+    """``rows(said)`` yields :class:`Shown`; ``said(name, why)`` is told of pictures that cannot be read.
+
+    ``count`` is None where nobody knows before they were drawn.
+    """
 
     name: str
-    count: int
+    count: int | None
     rows: Callable[[Callable[[str, str], None]], Iterator[Shown]]
 
 
 def source(where: Path | None, recipe: Recipe) -> Scenes:
-    """The pictures and objects of a folder; :class:`UsageError` where there is none, or it is none of COCO's."""
+    """The pictures and objects of a folder, or the recipe's own; :class:`UsageError` for a folder that is no COCO's."""
+    if where is None and recipe.held_out is not None:
+        return _own(recipe)
     if where is None:
         raise UsageError(
             "there are no labelled images of this model",
@@ -88,8 +93,22 @@ def source(where: Path | None, recipe: Recipe) -> Scenes:
     return Scenes(str(where), len(known), rows)
 
 
+def _own(recipe: Recipe) -> Scenes:
+    """The recipe's held-out images, whose labels are :class:`Boxes` in the input's own pixels."""
+
+    def rows(said):
+        height, width = recipe.preprocessing.size
+        for i, (pixels, truth) in enumerate(recipe.held_out(recipe)):
+            yield Shown(f"held-out image {i}", pixels, (width, height), truth)
+
+    return Scenes(f"{recipe.name}'s held-out images", None, rows)
+
+
 def measure(runtimes: dict[str, Answer], scenes: Scenes, note: Callable[[str], None]) -> tuple[dict, int, dict]:
-    """(rows by runtime with ``ap``, ``ap50`` and the ``drop`` in points against torch, images, skipped files)."""
+    """(rows by runtime, images, skipped files).
+
+    A row has ``ap``, ``ap50``, and against torch ``drop`` and ``drop50`` in points with their 95 % intervals.
+    """
     skipped: dict[str, str] = {}
     found: dict[str, list[Boxes]] = {name: [] for name in runtimes}
     truths: list[Boxes] = []
@@ -99,18 +118,23 @@ def measure(runtimes: dict[str, Answer], scenes: Scenes, note: Callable[[str], N
             outputs = answer(pixels)
             found[name] += [boxes({k: v[i] for k, v in outputs.items()}, shown.size) for i, shown in enumerate(batch)]
         truths += [shown.truth for shown in batch]
-        note(f"{len(truths)} of {scenes.count} images")
+        note(f"{len(truths)} images" if scenes.count is None else f"{len(truths)} of {scenes.count} images")
     if not truths:
         raise UsageError(
             "there are no images to measure accuracy on", stage="accuracy", found=f"{len(skipped)} that cannot be read",
             expected="at least one", next="DATA=<folder>",
         )  # fmt: skip
     rows: dict[str, Any] = {}
-    for name, answers in found.items():
-        made = average_precision(answers, truths)
+    matches = {name: match(answers, truths) for name, answers in found.items()}
+    for name, matched in matches.items():
+        made = matched.precision()
         rows[name] = {"status": "measured", "ap": made.ap, "ap50": made.ap50}
         if name != "torch":
+            note(f"the interval of what {name} loses")
+            ends = drop_interval(matches["torch"], matched)
             rows[name]["drop"] = 100 * (rows["torch"]["ap"] - made.ap)
+            rows[name]["drop50"] = 100 * (rows["torch"]["ap50"] - made.ap50)
+            rows[name]["drop_interval"], rows[name]["drop50_interval"] = ends["ap"], ends["ap50"]
     return rows, len(truths), skipped
 
 

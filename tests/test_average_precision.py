@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from exporter.average_precision import Boxes, average_precision
+from exporter.average_precision import Boxes, average_precision, drop_interval, match
 from exporter.errors import UsageError
 
 SQUARE = (10.0, 10.0, 30.0, 30.0)
@@ -74,3 +74,28 @@ def test_no_answer_at_all_is_nought():
 def test_what_cannot_be_judged_is_refused(answers, truths, said):
     with pytest.raises(UsageError, match=said):
         average_precision(answers, truths)
+
+
+def images(found, count=40):
+    """(answers, truths) of ``count`` images with one square each, of which the answers to ``found`` of them hit."""
+    hit, miss = answer(SQUARE), answer((200.0, 200.0, 220.0, 220.0))
+    return [hit if i < found else miss for i in range(count)], [truth(SQUARE)] * count
+
+
+def test_the_precision_of_chosen_images_is_that_of_only_these():
+    answers, truths = images(30)
+    matched = match(answers, truths)
+    chosen = np.array([0, 0, 35, 39] * 10)
+    again = average_precision([answers[i] for i in chosen], [truths[i] for i in chosen])
+    assert matched.precision(chosen) == again != matched.precision()
+    assert matched.precision() == average_precision(answers, truths)
+
+
+def test_a_drop_has_the_interval_of_its_images():
+    """37 of 40 hits against 40: each draw loses about as many as the binomial does, and the same draw for both."""
+    before, after = match(*images(40)), match(*images(37))
+    low, high = drop_interval(before, after, resamples=60)["ap50"]
+    assert 0 <= low < 7.5 < high < 30
+    few = [drop_interval(before, second, seed, 4) for second, seed in ((before, 0), (after, 0), (after, 0), (after, 1))]
+    assert few[0] == {"ap": [0, 0], "ap50": [0, 0]}
+    assert few[1] == few[2] != few[3]
