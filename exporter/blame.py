@@ -6,6 +6,7 @@ rung is a comparison of outputs, as in parity, and of every unit of the network 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,10 +17,12 @@ import numpy as np
 import onnx
 
 from exporter import candidate, diagnosis, guilt, memory, onnxio, parity, pipeline
+from exporter.backends import tensorrt
 from exporter.errors import UsageError
 from exporter.examined import Examined
 from exporter.located import Located, Unit, locate
 from exporter.naming import block_of, path_of
+from exporter.on_engine import OnEngine
 from exporter.progress import Progress
 from exporter.stages import form, islands, rewrite, trace, typed, weights
 from exporter.types import Recipe, Request, Tolerance
@@ -32,6 +35,8 @@ LIMITS = {"float32": 1e-5, "tf32": 4e-3, "float16": 4e-3, "bfloat16": 3e-2}
 """What a unit may add to the error, by what it computes in: about eight roundings of the narrow types, and ten times
 what two correct FP32 implementations of DETR's and Mixer's units differ by."""
 
+
+ENGINE = "torch/engine"
 
 WEIGHTS_ALONE = 0.4
 """Share of a limit that stands where only the weights are rounded."""
@@ -47,6 +52,8 @@ class Rung:
     tolerance: Tolerance
     tf32: bool = False
     rounded: bool = True
+    graph: Examined | None = None
+    """What runs, where it is not the model on the CPU."""
 
     @property
     def limit(self) -> float:
@@ -61,8 +68,9 @@ def blame(request: Request, progress: Progress, onnx_file: Path | None = None) -
     build = pipeline.prepare(request, progress, FORMED if quantized else STAGES)
     recipe, pixels = request.recipe, build.samples.pixels
     remarks: list[str] = []
+    no_engine = ""
     if onnx_file is None:
-        rungs = _own(build)
+        rungs, no_engine = itertools.chain(_own(build), on_gpu(build)), without_engine(request)
         if quantized:
             remarks.append(
                 f"units of 8 bits round too much to be told apart: of {request.precision.name} only what is before the "
@@ -99,8 +107,8 @@ def blame(request: Request, progress: Progress, onnx_file: Path | None = None) -
         if guilty is not None and report["guilty"] is None:
             report["guilty"] = {"rung": rung.name, **guilty}
             break
-    if onnx_file is None:
-        report["rungs"]["engine"] = {"status": "not run", "why": "make parity compares the engine, where a GPU is"}
+    if no_engine:
+        report["rungs"][ENGINE] = {"status": "not run", "why": no_engine}
     return _as_json(report)
 
 
@@ -135,6 +143,28 @@ def _own(build) -> Iterator[Rung]:
         yield Rung("torch/typed", build.model("type", "model.onnx"), kind, tolerance, precision.tf32)
 
 
+def without_engine(request: Request) -> str:
+    """Why the engine is not examined unit by unit; '' where it is."""
+    if request.precision.quantized:
+        return "units of 8 bits round too much to be told apart; make parity compares the engine's outputs"
+    device, why = tensorrt.cuda_device()
+    if device is not None and device not in request.targets:
+        return f"the engine is for {', '.join(request.targets)}, the GPU here is {device}"
+    return why
+
+
+def on_gpu(build) -> Iterator[Rung]:
+    """The engine with every unit's answer as an output, where a GPU of its targets is."""
+    request = build.request
+    if without_engine(request):
+        return
+    precision = request.precision
+    kind = "tf32" if precision.tf32 else precision.element_type
+    model = build.model("type", "model.onnx")
+    graph = OnEngine(model, request, tensorrt.cuda_device()[0])
+    yield Rung(ENGINE, model, kind, request.recipe.tolerances[precision.name], precision.tf32, graph=graph)
+
+
 def foreign(model: onnx.ModelProto, name: str, recipe: Recipe) -> list[Rung]:
     """A file from elsewhere: its mathematics, and, where it is of narrow types, what the hardware makes of it."""
     kind = Examined(model).weights
@@ -156,7 +186,7 @@ def judge(
     note: Callable[[str], None] = lambda text: None,
 ):
     """(what is reported of the rung, where the units are, the guilty unit or None), on ``pixels`` (S, 3, H, W)."""
-    graph = Examined(rung.model, rung.tf32)
+    graph = rung.graph or Examined(rung.model, rung.tf32)
     names = [spec.name for spec in recipe.outputs]
     reuse = known if known is not None and rung.kind != "float32" else None
     try:

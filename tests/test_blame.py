@@ -223,8 +223,8 @@ def test_the_verb_walks_the_ladder_and_judges_a_file(tmp_path, capsys):
     words = ["blame", "vit_ti", "--weights", "random", "--out", str(tmp_path / "out"), "--quiet", "--json"]
     assert cli.main(words) == 0
     report = json.loads(capsys.readouterr().out)
-    assert list(report["rungs"]) == ["torch/raw", "torch/rewritten", "torch/typed", "engine"]
-    assert report["guilty"] is None and report["rungs"]["engine"]["status"] == "not run"
+    assert list(report["rungs"]) == ["torch/raw", "torch/rewritten", "torch/typed", "torch/engine"]
+    assert report["guilty"] is None and report["rungs"]["torch/engine"]["status"] == "not run"
     model = onnxio.load(next((tmp_path / "out").glob(".cache/trace/*/raw.onnx")))
     faults.scale(model, "blocks.7.mlp.fc2")
     onnxio.save(model, tmp_path / "bad.onnx")
@@ -237,5 +237,5 @@ def test_of_an_8_bit_precision_only_what_is_before_the_quantisation_is_judged(tm
     words = ["blame", "mixer_digits", "--precision", "int8", "--target", "sm80", "--out", str(tmp_path), "--quiet"]
     assert cli.main([*words, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["guilty"] is None and set(report["rungs"]) == {"torch/raw", "torch/rewritten", "engine"}
+    assert report["guilty"] is None and set(report["rungs"]) == {"torch/raw", "torch/rewritten", "torch/engine"}
     assert "MAX_DROP" in report["remarks"][0]

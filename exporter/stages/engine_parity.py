@@ -7,6 +7,7 @@ from pathlib import Path
 from exporter.backends import tensorrt
 from exporter.build import Build
 from exporter.stages import raw_parity
+from exporter.types import Request
 
 NAME = "engine_parity"
 NEEDS = ("typed_parity", "compile")
@@ -45,10 +46,14 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
 
 
 def typed(feed: dict, build: Build) -> dict:
+    return of_type(feed, build.request)
+
+
+def of_type(feed: dict, request: Request) -> dict:
     """The feed as torch tensors of the engine's input type; numpy has no bfloat16."""
     import torch
 
-    kind = build.request.precision.element_type if build.request.io != "fp32" else "float32"
+    kind = request.precision.element_type if request.io != "fp32" else "float32"
     return {name: torch.from_numpy(value).to(getattr(torch, kind)) for name, value in feed.items()}
 
 
