@@ -68,8 +68,33 @@ def test_boxes_are_corners(bundle):
     made = runtime.Model(
         runtime.Passport(bundle, manifest), "", ["cat", "dog"], lambda pixels: {"logits": logits, "boxes": boxes}
     )
-    (first,) = made.predict([samples.shipped()[0]], top=1)[0]
-    assert (first["index"], first["label"]) == (1, "dog") and first["box"] == pytest.approx([0.4, 0.3, 0.6, 0.7])
+    (first,) = made.predict([Image.new("RGB", (320, 160))], top=1)[0]
+    assert (first["index"], first["label"]) == (1, "dog")
+    assert first["box"] == pytest.approx([144, 48, 176, 112])  # of the square of 160 pixels in the middle
+    manifest["preprocessing"]["mode"] = "squash"
+    (first,) = made.predict([Image.new("RGB", (320, 160))], top=1)[0]
+    assert first["box"] == pytest.approx([128, 48, 192, 112])
+
+
+def test_a_batch_that_is_smaller_than_the_profiles_runs_beside_empty_rows(bundle):
+    manifest = json.loads((bundle / "manifest.json").read_text()) | {"batch": {"min": 4, "opt": 4, "max": 4}}
+    seen = []
+
+    def run(pixels):
+        seen.append(len(pixels))
+        return {"logits": pixels[:, 0, 0]}
+
+    made = runtime.Model(runtime.Passport(bundle, manifest), "", [], run)
+    rows = np.random.default_rng(0).standard_normal((6, 3, 32, 32), np.float32)
+    assert np.array_equal(made.infer(rows)["logits"], rows[:, 0, 0]) and seen == [4, 4]
+
+
+def test_parts_that_run_as_one_batch_get_their_own_rows(model):
+    rows = np.random.default_rng(0).standard_normal((4, 3, 32, 32), np.float32)
+    parts = model.infer_parts([rows[:1], rows[1:4]])
+    assert [len(part["logits"]) for part in parts] == [1, 3]
+    whole = np.concatenate([part["logits"] for part in parts])
+    assert np.abs(whole - model.infer(rows)["logits"]).max() == 0
 
 
 def copied(bundle, tmp_path):

@@ -1,14 +1,20 @@
 """Model repositories, and a real tritonserver on loopback that serves them."""
 
 import concurrent.futures
+import importlib.util
+import io
 import json
+import os
 import shutil
-import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed: pip install -e '.[triton]'")
 from google.protobuf import text_format
@@ -100,22 +106,12 @@ def test_random_weights_failed_checks_and_damage_are_refused(bundle, tmp_path):
 # The real server
 
 
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
 def server(bundle, tmp_path_factory):
     """(ports, repository) of a server that looks for new versions every second."""
     repository = tmp_path_factory.mktemp("models")
     triton.write(bundle, repository)
-    ports = free_ports(2)
+    ports = serving.free_ports(2)
     log = repository.parent / "server.log"
     with serving.started(repository, *ports, control="poll", log=log):
         yield ports, repository
@@ -168,24 +164,72 @@ def test_concurrent_requests_are_merged_and_each_gets_its_own_answer(client, mod
     assert asked == 64 and runs < 64
 
 
-@served
-def test_a_photograph_gets_the_answer_of_the_runtime(client, bundle):
-    raw = samples.shipped()[0].read_bytes()
+def picture(client, raw):
+    """The ensemble's answer for an encoded picture."""
     tensor = grpc.InferInput("image", [len(raw)], "UINT8")
     tensor.set_data_from_numpy(np.frombuffer(raw, np.uint8))
-    found = json.loads(client.infer(f"{NAME}_image", [tensor]).as_numpy("answer").tobytes())
-    expected = runtime.load(bundle).predict([raw])[0]
-    assert [a["index"] for a in found] == [a["index"] for a in expected]
-    assert [a["share"] for a in found] == pytest.approx([a["share"] for a in expected], abs=1e-5)
+    return json.loads(client.infer(f"{NAME}_image", [tensor]).as_numpy("answer").tobytes())
+
+
+@served
+def test_photographs_get_the_answers_of_the_runtime_and_share_the_models_batches(client, bundle):
+    files = [path.read_bytes() for path in samples.shipped()]
+    expected = runtime.load(bundle).predict(files)
+    before = client.get_inference_statistics(NAME).model_stats[0]
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda i: picture(client, files[i % len(files)]), range(4 * len(files))))
+    for i, found in enumerate(answers):
+        wanted = expected[i % len(files)]
+        assert [a["index"] for a in found] == [a["index"] for a in wanted]
+        assert [a["share"] for a in found] == pytest.approx([a["share"] for a in wanted], abs=1e-5)
+    after = client.get_inference_statistics(NAME).model_stats[0]
+    assert after.inference_count - before.inference_count == len(answers)
+    assert after.execution_count > before.execution_count
 
 
 @served
 @pytest.mark.parametrize("raw", [b"\x00", b"no image at all"])
 def test_what_is_no_picture_is_that_requests_error(raw, client):
-    tensor = grpc.InferInput("image", [len(raw)], "UINT8")
-    tensor.set_data_from_numpy(np.frombuffer(raw, np.uint8))
     with pytest.raises(InferenceServerException, match="not an image that can be read"):
-        client.infer(f"{NAME}_image", [tensor])
+        picture(client, raw)
+
+
+@served
+def test_an_empty_picture_a_small_one_and_a_bomb(client):
+    with pytest.raises(InferenceServerException):  # the protocol itself has no tensor of no bytes
+        picture(client, b"")
+    assert len(picture(client, encoded(1, 1))) == 5
+    with pytest.raises(InferenceServerException, match="too large to decode"):
+        picture(client, encoded(20000, 20000))
+
+
+def encoded(height, width):
+    """A PNG of one colour."""
+    raw = io.BytesIO()
+    Image.new("1", (width, height)).save(raw, "png")
+    return raw.getvalue()
+
+
+@served
+def test_the_lines_that_serve_prints_work(bundle, tmp_path):
+    http, port = serving.free_ports(2)
+    command = [sys.executable, "-m", "exporter", "serve", "vit_digits", "--out", str(bundle.parents[1]),
+               "--http", str(http), "--grpc", str(port)]  # fmt: skip
+    shutil.copy(samples.shipped()[0], tmp_path / "photo.jpg")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            lines = list(iter(process.stdout.readline, "END\n"))
+            assert lines[0].startswith(f"serving {NAME}, {NAME}_answer, {NAME}_image, {NAME}_pixels on")
+            shell = "".join(lines[2:]) + "END\n"
+            ran = subprocess.run(["bash", "-e", "-c", shell], cwd=tmp_path, capture_output=True, text=True)
+        finally:
+            process.terminate()
+    assert (ran.returncode, process.returncode) == (0, 0), ran.stderr
+    wanted = runtime.load(bundle).predict([tmp_path / "photo.jpg"])[0]
+    curl, python = ran.stdout.splitlines()
+    assert f'[{{"index": {wanted[0]["index"]}, "label": "{wanted[0]["label"]}"' in curl
+    assert python.startswith(f"[{{'index': {wanted[0]['index']}, 'label': '{wanted[0]['label']}'")
+    assert not serving.is_ready(http)
 
 
 @served
@@ -211,11 +255,14 @@ def test_clients_cannot_load_models_or_map_memory(client):
 def test_a_new_version_takes_over_and_a_broken_one_does_not_while_requests_run(server, client, module, bundle):
     (http, _), repository = server
     pixels, wrong, lost, end = rows(2), 0, 0, time.monotonic() + 60
+    photo = samples.shipped()[0].read_bytes()
+    expected = picture(client, photo)
     triton.write(bundle, repository)
     versions = []
     while time.monotonic() < end and versions != ["2"]:
         try:
             wrong += not right(module, pixels, ask(client, pixels))
+            wrong += [a["index"] for a in picture(client, photo)] != [a["index"] for a in expected]
         except InferenceServerException:
             lost += 1
         versions = [stats.version for stats in client.get_inference_statistics(NAME).model_stats]
@@ -223,35 +270,56 @@ def test_a_new_version_takes_over_and_a_broken_one_does_not_while_requests_run(s
     broken = shutil.copytree(repository / NAME / "2", repository.parent / "broken")
     (broken / "bundle" / "model.onnx").write_bytes(b"other")
     broken.rename(repository / NAME / "3")
-    end = time.monotonic() + 8
-    while time.monotonic() < end:
+    end, log = time.monotonic() + 60, repository.parent / "server.log"
+    while time.monotonic() < end and "model.onnx is not the one" not in log.read_text():
         assert right(module, pixels, ask(client, pixels)) and serving.is_ready(http, NAME)
-        time.sleep(0.2)
+    for _ in range(10):
+        assert right(module, pixels, ask(client, pixels)) and serving.is_ready(http, NAME)
+        time.sleep(0.1)
+    assert "model.onnx is not the one" in log.read_text()
     shutil.rmtree(repository / NAME / "3")
 
 
+@pytest.fixture(scope="module")
+def endurance():
+    """benchmarks/endurance.py, which is no package."""
+    spec = importlib.util.spec_from_file_location(
+        "bench_endurance", Path(__file__).parents[1] / "benchmarks/endurance.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
 @served
-def test_a_server_that_was_killed_comes_back(bundle, tmp_path, module):
-    triton.write(bundle, tmp_path)
-    shutil.rmtree(tmp_path / f"{NAME}_image")
-    http, port = free_ports(2)
-    pixels = rows(1)
-    for _ in range(2):
-        with (
-            serving.started(tmp_path, http, port, log=tmp_path / "log") as process,
-            grpc.InferenceServerClient(f"127.0.0.1:{port}") as client,
-        ):
-            assert right(module, pixels, ask(client, pixels))
-            process.kill()
-            process.wait()
-        assert not serving.is_ready(http)
+def test_no_answer_is_lost_or_wrong_across_a_new_version_a_dead_worker_and_a_dead_server(endurance, bundle, tmp_path):
+    tally = endurance.run(bundle, tmp_path, requests=400, clients=4, note=lambda text: None)
+    assert tally.asked >= 400 and (tally.lost, tally.wrong) == (0, 0)
+    assert set(tally.versions) == {1, 2} and sum(tally.versions.values()) == tally.asked
+    assert "worker" in tally.restarts[0] and "signal 9" in tally.restarts[1] and len(tally.restarts) == 2
+    assert tally.retried > 0
+    assert len({p.name.split("_")[2][:8] for p in Path("/dev/shm").glob(f"vit_{os.getpid()}_*")}) <= 1  # the fixture's
+
+
+def test_a_wrong_answer_and_a_lost_one_are_counted(endurance):
+    class Faulty:
+        retried, answers = 0, iter([(1, [[0.0, 1.0]]), (2, [[0.0, -1.0]]), (1, [[1.0, 0.0]]), None])
+
+        def answer(self, rows):
+            version, found = next(self.answers)
+            return version, np.array(found)
+
+    trial = endurance.Trial(np.zeros((1, 3)), np.array([[0.0, 1.0]]), 4, [], print)
+    trial.work(Faulty())
+    assert (trial.tally.asked, trial.tally.lost, trial.tally.wrong, trial.tally.versions) == (4, 1, 1, {1: 2, 2: 1})
 
 
 @served
 def test_a_repository_that_cannot_be_served_says_why(bundle, tmp_path):
-    triton.write(bundle, tmp_path)
-    shutil.rmtree(tmp_path / f"{NAME}_image")
+    triton.write(bundle, tmp_path, pictures=False)
     (tmp_path / NAME / "1" / "bundle" / "model.onnx").write_bytes(b"other")
-    with pytest.raises(UsageError, match="does not start") as caught, serving.started(tmp_path, *free_ports(2)):
+    with pytest.raises(UsageError, match="does not start") as caught, serving.started(tmp_path, *serving.free_ports(2)):
         pass
     assert "model.onnx is not the one" in str(caught.value.found)
