@@ -30,7 +30,7 @@ REPORT = "$$MODEL" --precision $(if $(filter file,$(origin PRECISION)),all,"$$PR
 	$(if $(DEPTH),--depth) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
 .PHONY: help engine parity kernels tune explain blame accuracy report train why clean-cache list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin clean doctor lock bench-faults bench-serve bench-requests model
-.PHONY: cpp zoo triton tritonserver serve roofline bench sweep sweepfile
+.PHONY: crosscheck cpp zoo triton tritonserver serve roofline bench sweep sweepfile
 
 help:  ## this text
 	@echo 'Vision transformers from PyTorch to TensorRT engines.'
@@ -159,6 +159,10 @@ zoo: $(READY)  ## make sweep of every recipe in four precisions (benchmarks/zoo.
 cpp: model $(READY)  ## a bundle's facts as INTO/model_info.hpp, for the C++ programs of deploy/cpp
 	@$(RUN) -m exporter cpp "$$MODEL" --precision "$$PRECISION" $(if $(OUT),--out "$$OUT") \
 		$(if $(INTO),--into "$$INTO") $(if $(ALLOW_RANDOM),--allow-random) $(if $(JSON),--json)
+
+crosscheck: model $(READY)  ## the same photographs through torch, ONNX Runtime, tritonserver and the C++ preprocessing
+	@$(RUN) -m exporter crosscheck "$$MODEL" --precision "$$PRECISION" $(if $(OUT),--out "$$OUT") \
+		$(if $(WEIGHTS),--weights "$$WEIGHTS") $(if $(IMAGES),--images "$$IMAGES") $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
 list: $(READY)  ## the models: family, parameters, GFLOPs, input, precisions
 	@$(RUN) -m exporter list $(if $(JSON),--json)

@@ -38,6 +38,11 @@ class Client:
 
     def answer(self, rows: np.ndarray) -> tuple[int, np.ndarray]:
         """The version of the model that answered, and its output."""
+        version, found = self.outputs(rows)
+        return version, found[self.output]
+
+    def outputs(self, rows: np.ndarray) -> tuple[int, dict[str, np.ndarray]]:
+        """The version of the model that answered, and all its outputs by name."""
         tensor = grpc.InferInput(self.input, list(rows.shape), np_to_triton_dtype(rows.dtype))
         tensor.set_data_from_numpy(rows)
         end = time.monotonic() + self.patience
@@ -46,7 +51,8 @@ class Client:
                 self._client = self._client or grpc.InferenceServerClient(f"127.0.0.1:{self.port}")
                 left = max(end - time.monotonic(), 0.001)
                 found = self._client.infer(self.model, [tensor], client_timeout=min(left, TRY_SECONDS))
-                return int(found.get_response().model_version), found.as_numpy(self.output)
+                answer = found.get_response()
+                return int(answer.model_version), {o.name: found.as_numpy(o.name) for o in answer.outputs}
             except InferenceServerException as error:
                 status = str(error.status() or "")
                 if status.endswith(FAULTS_OF_THE_REQUEST) or time.monotonic() + PAUSE_SECONDS > end:

@@ -22,9 +22,11 @@ from tritonclient import grpc
 from tritonclient.grpc import model_config_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
-from exporter import pipeline, registry, request, runtime, samples, serving, triton, weights
+from exporter import cli, crosscheck, passport, pipeline, registry, request, runtime, samples, serving, triton, weights
 from exporter.errors import CheckFailed, UsageError
 from exporter.progress import Progress
+from exporter.reporting import tables
+from exporter.reporting.published import Published
 from exporter.types import ModuleSpec
 
 NAME = "vit_digits_fp16"
@@ -314,6 +316,55 @@ def test_a_wrong_answer_and_a_lost_one_are_counted(endurance):
     trial = endurance.Trial(np.zeros((1, 3)), np.array([[0.0, 1.0]]), 4, [], print)
     trial.work(Faulty())
     assert (trial.tally.asked, trial.tally.lost, trial.tally.wrong, trial.tally.versions) == (4, 1, 1, {1: 2, 2: 1})
+
+
+@served
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ on this machine")
+def test_every_runtime_answers_the_same_photographs_as_torch_does_and_a_rebuild_keeps_that(bundle, tmp_path):
+    out = Path(shutil.copytree(bundle.parents[1], tmp_path / "out"))
+    folder = out / "vit_digits" / "fp16"
+    found = crosscheck.check(folder, out, Progress(quiet=True), weights="auto")
+    assert {name: way["status"] for name, way in found["ways"].items()} == dict.fromkeys(
+        ("onnxruntime", "served", "ensemble", "cpp"), "passed"
+    )
+    assert len(found["images"]) == found["ways"]["served"]["samples"] == len(samples.shipped())
+    assert found["ways"]["served"]["from_onnxruntime"] < 1e-5 and found["ways"]["cpp"]["pixels"] < 1e-5
+    assert json.loads((folder / "crosscheck.json").read_text()) == found
+    assert passport.read(folder).manifest["cross_runtime"] == found["ways"]
+    again = pipeline.run(request.parse("vit_digits", target="sm80", out=str(out), batch="1:4:8"), Progress(quiet=True))
+    assert again.reused and again.manifest["cross_runtime"] == found["ways"]
+
+
+def test_a_runtime_that_answers_otherwise_fails_and_what_is_missing_is_not_run(
+    endurance, bundle, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("TRITON_ROOT", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", "")
+    folder = endurance.negated(bundle, tmp_path / "vit_digits" / "fp16")
+    words = ["crosscheck", "vit_digits", "--out", str(tmp_path), "--weights", "auto", "--quiet"]
+    assert cli.main(words) == 1
+    ways = json.loads((folder / "crosscheck.json").read_text())["ways"]
+    assert ways["onnxruntime"]["status"] == "failed" and ways["onnxruntime"]["relative_max"] > 1
+    assert {name: way["status"] for name, way in ways.items() if name != "onnxruntime"} == dict.fromkeys(
+        ("served", "ensemble", "cpp"), "not run"
+    )
+    assert ways["served"]["why"] == "there is no tritonserver" and "no C++ compiler" in ways["cpp"]["why"]
+    said = capsys.readouterr()
+    assert "error: onnxruntime: logits: outside the tolerance of the build" in said.err
+    assert said.out.count("not run") == 3
+
+
+def test_the_report_shows_every_runtime(bundle):
+    way = {"status": "passed", "why": "", "samples": 6, "relative_max": 1e-3, "cosine": 0.9999, "top1_agreement": 1.0}
+    manifest = json.loads((bundle / "manifest.json").read_text()) | {
+        "cross_runtime": {"served": way, "cpp": {"status": "not run", "why": "no compiler", "samples": 0}}
+    }
+    found = tables.runtimes([Published("fp16", bundle, manifest)])
+    assert [row[1:4] for row in found.rows] == [
+        ("tritonserver, pixels", "passed", "1.0e-03"), ("C++ preprocessing", "not run", ""),
+    ]  # fmt: skip
+    assert found.rows[1][-1] == "no compiler" and tables.runtimes([]) is None
 
 
 @served
