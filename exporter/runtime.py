@@ -147,9 +147,26 @@ def _runner(bundle: Passport) -> tuple[Run, str]:
     engine = bundle.manifest["engine"]
     device, why = tensorrt.cuda_device()
     if device in engine["targets"]:
+        _check_library(bundle, tensorrt.version(engine["backend"]))
         return _on_gpu(bundle), f"the engine on this machine's {device}"
     why = why or f"the engine is for {', '.join(engine['targets'])}, the GPU here is {device}"
     return _on_cpu(bundle), f"the numerics twin of model.onnx on the CPU: {why}"
+
+
+def _check_library(bundle: Passport, found: str) -> None:
+    """:class:`UsageError` where another version built the engine; build numbers behind the third may differ."""
+    manifest, built = bundle.manifest, bundle.manifest["engine"]["backend_version"]
+    if found.split(".")[:3] == built.split(".")[:3]:
+        return
+    backend = manifest["engine"]["backend"]
+    raise UsageError(
+        f"the engine was built with another version of {backend}",
+        model=manifest["model"],
+        stage="load",
+        found=f"{backend} {found} is installed here",
+        expected=built,
+        next=f"make engine MODEL={manifest['model']} PRECISION={manifest['precision']}   with the version of here",
+    )
 
 
 def _on_cpu(bundle: Passport) -> Run:

@@ -1,12 +1,14 @@
 import json
 import shutil
 
+import bundles
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from exporter import pipeline, registry, request, runtime, samples, weights
+from exporter.backends import tensorrt
 from exporter.errors import UsageError
 from exporter.progress import Progress
 from exporter.types import ModuleSpec
@@ -126,3 +128,44 @@ def test_a_folder_that_is_no_bundle(text, says, bundle, tmp_path):
         (folder / "manifest.json").write_text(text)
     with pytest.raises(UsageError, match=says):
         runtime.load(folder)
+
+
+def test_the_manifest_of_another_model_is_not_this_bundles(bundle, tmp_path):
+    folder = copied(bundle, tmp_path)
+    (folder / "manifest.json").write_text(json.dumps(bundles.manifest(model="swin_digits")))
+    with pytest.raises(UsageError, match=r"model\.onnx is not the one") as caught:
+        runtime.load(folder)
+    assert caught.value.next == "make engine MODEL=swin_digits PRECISION=fp16"
+
+
+def test_an_engine_for_another_gpu_is_not_run_and_that_is_said(bundle, monkeypatch):
+    monkeypatch.setattr(tensorrt, "cuda_device", lambda: ("sm90", ""))
+    assert runtime.load(bundle).runs.endswith("on the CPU: the engine is for sm80, the GPU here is sm90")
+
+
+@pytest.mark.parametrize("installed, same", [("1.7.1.116", True), ("1.7.1.9", True), ("1.8.0.3", False), ("2", False)])
+def test_an_engine_of_another_library_version_is_refused_before_it_is_deserialised(
+    installed, same, bundle, tmp_path, monkeypatch
+):
+    folder = copied(bundle, tmp_path)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["engine"]["backend_version"] = "1.7.1.116"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr(tensorrt, "cuda_device", lambda: ("sm80", ""))
+    monkeypatch.setattr(tensorrt, "version", lambda backend: installed)
+    monkeypatch.setattr(runtime, "_on_gpu", lambda bundle: lambda pixels: {})
+    if same:
+        assert runtime.load(folder).runs == "the engine on this machine's sm80"
+        return
+    with pytest.raises(UsageError, match="another version of tensorrt-rtx") as caught:
+        runtime.load(folder)
+    assert installed in caught.value.found and caught.value.expected == "1.7.1.116"
+    assert caught.value.next.startswith(f"make engine MODEL={MODEL} PRECISION=fp16")
+
+
+def test_a_picture_of_one_pixel_is_answered_and_a_bomb_refused(model, tmp_path):
+    assert len(model.predict([Image.new("RGB", (1, 1))])[0]) == 5
+    Image.new("1", (20000, 20000)).save(tmp_path / "bomb.png")
+    for picture in (tmp_path / "bomb.png", (tmp_path / "bomb.png").read_bytes()):
+        with pytest.raises(UsageError, match="too large to decode"):
+            model.predict([picture])

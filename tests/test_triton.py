@@ -23,6 +23,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
 from exporter import cli, crosscheck, passport, pipeline, registry, request, runtime, samples, serving, triton, weights
+from exporter.client import Client
 from exporter.errors import CheckFailed, UsageError
 from exporter.progress import Progress
 from exporter.reporting import tables
@@ -244,6 +245,23 @@ def test_wrong_requests_are_refused_in_words(shape, kind, name, says, client):
     tensor.set_data_from_numpy(np.zeros(shape, np.float32 if kind == "FP32" else np.int32))
     with pytest.raises(InferenceServerException, match=says):
         client.infer(NAME, [tensor])
+
+
+@served
+def test_a_request_that_is_wrong_is_not_asked_again(server):
+    with Client(server[0][1], NAME, "pixels", "logits") as asking:
+        with pytest.raises(InferenceServerException, match="shape"):
+            asking.infer(np.zeros((1, 3, 32, 31), np.float32))
+        assert asking.retried == 0
+        assert asking.answer(rows(3))[1].shape == (3, 10) and asking.retried == 0
+
+
+def test_a_server_that_is_away_is_asked_until_the_patience_ends():
+    began = time.monotonic()
+    with Client(serving.free_ports(1)[0], NAME, "pixels", "logits", patience=0.5) as asking:
+        with pytest.raises(InferenceServerException):
+            asking.infer(rows(1))
+        assert asking.retried > 1 and 0.4 < time.monotonic() - began < 5
 
 
 @served
