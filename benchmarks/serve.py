@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,12 +30,16 @@ OVERHEAD = 0.15
 """What the server may cost at concurrency 1, as a share of the bare runtime's time."""
 
 COLUMNS = ("clients", "bare images/s", "served images/s", "served / bare", "middle half", "bare p50, p90, p99 ms",
-           "served p50, p90, p99 ms", "mean batch")  # fmt: skip
+           "served p50, p90, p99 ms", "mean batch", "bare CPU ms", "served CPU ms")  # fmt: skip
 
 
 @dataclass
 class Cell:
-    """One concurrency: images a second of each slice, seconds of each query, requests and runs that the server saw."""
+    """One concurrency: images a second of each slice, seconds of each query, requests and runs that the server saw.
+
+    ``bare_cpu`` and ``served_cpu`` are seconds of all cores over ``bare_images`` and ``requests``; served are client,
+    server and worker. What others do to this machine changes them less than it changes the times.
+    """
 
     bare: list[float] = field(default_factory=list)
     served: list[float] = field(default_factory=list)
@@ -42,6 +47,9 @@ class Cell:
     served_latencies: list[float] = field(default_factory=list)
     requests: int = 0
     runs: int = 0
+    bare_images: int = 0
+    bare_cpu: float = 0.0
+    served_cpu: float = 0.0
 
     @property
     def ratio(self) -> latency.Ratio:
@@ -86,7 +94,7 @@ def measure(folder: Path, scratch: Path, asked: argparse.Namespace) -> dict[int,
     image = np.random.default_rng(0).standard_normal((1, *spec["shape"][1:]), np.float32)
     http, port = serving.free_ports(2)
     cells = {count: Cell() for count in CONCURRENCY}
-    with serving.started(scratch / "models", http, port, log=scratch / "log"):
+    with serving.started(scratch / "models", http, port, log=scratch / "log") as server:
         output = model.bundle.manifest["outputs"][0]["name"]
         clients = [Client(port, made["model"], spec["name"], output) for _ in range(max(CONCURRENCY))]
         feed = image.astype(spec["dtype"])
@@ -94,7 +102,7 @@ def measure(folder: Path, scratch: Path, asked: argparse.Namespace) -> dict[int,
         for turn in range(asked.rounds):
             for count, cell in cells.items():
                 slices = [lambda c=count, to=cell: _bare(model, image, c, to, asked.seconds),
-                          lambda c=count, to=cell: _served(clients[:c], feed, to, asked.seconds)]  # fmt: skip
+                          lambda c=count, to=cell: _served(clients[:c], feed, to, asked.seconds, server)]  # fmt: skip
                 for run in slices if turn % 2 else reversed(slices):
                     run()
         for client in clients:
@@ -109,14 +117,18 @@ def _same(found: np.ndarray, expected: np.ndarray) -> None:
 
 def _bare(model: runtime.Model, image: np.ndarray, count: int, to: Cell, seconds: float) -> None:
     rows = np.repeat(image, count, 0)
+    began = time.process_time()
     found = load.closed([lambda: model.infer(rows)], seconds, 1)
+    to.bare_cpu += time.process_time() - began
+    to.bare_images += count * (len(found.latencies) + 1)
     to.bare.append(found.per_second * count)
     to.bare_latencies += found.latencies
 
 
-def _served(clients: list[Client], feed: np.ndarray, to: Cell, seconds: float) -> None:
-    before = clients[0].statistics()
+def _served(clients: list[Client], feed: np.ndarray, to: Cell, seconds: float, server: serving.Server) -> None:
+    before, began = clients[0].statistics(), time.process_time() + server.cpu_seconds()
     found = load.closed([lambda c=client: c.infer(feed) for client in clients], seconds, 3)
+    to.served_cpu += time.process_time() + server.cpu_seconds() - began
     after = clients[0].statistics()
     to.served.append(found.per_second)
     to.served_latencies += found.latencies
@@ -135,7 +147,8 @@ def show(cells: dict[int, Cell]) -> None:
             waits.append(f"{summary.p50:.1f}, {summary.p90:.1f}, {summary.p99:.1f}")
         half = f"{ratio.low:.2f}-{ratio.high:.2f}"
         row = (str(count), *(f"{rate:.1f}" for rate in rates), f"{ratio.median:.2f}", half, *waits,
-               f"{cell.requests / cell.runs:.1f}")  # fmt: skip
+               f"{cell.requests / cell.runs:.1f}", f"{1e3 * cell.bare_cpu / cell.bare_images:.1f}",
+               f"{1e3 * cell.served_cpu / cell.requests:.1f}")  # fmt: skip
         print("| " + " | ".join(row) + " |", flush=True)
 
 

@@ -142,6 +142,10 @@ class Server:
         """The living processes of its python backend, one an instance of a model."""
         return [pid for pid, parent, state in _processes() if parent == self.process.pid and state != "Z"]
 
+    def cpu_seconds(self) -> float:
+        """What it and its workers have computed so far."""
+        return sum(_cpu_seconds(pid) for pid in (self.process.pid, *self.workers()))
+
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """End it, at its own pace for a while; what a killed one leaves behind, workers and memory, goes, too."""
         if self.process.poll() is None:
@@ -194,12 +198,12 @@ def log_file() -> Path:
 @contextlib.contextmanager
 def started(
     repository: Path, http: int = 8000, grpc: int = 8001, *, control: str = "none", log: Path | None = None
-) -> Iterator[subprocess.Popen]:
+) -> Iterator[Server]:
     """A server that is ready, stopped at the end; :class:`UsageError` with its own words where it does not start."""
     server = launch(repository, http, grpc, control, log or log_file())
     try:
         server.wait()
-        yield server.process
+        yield server
     finally:
         server.stop()
 
@@ -220,3 +224,11 @@ def _processes() -> Iterator[tuple[int, int, str]]:
         with contextlib.suppress(OSError, ValueError):
             state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
             yield int(folder.name), int(parent), state
+
+
+def _cpu_seconds(pid: int) -> float:
+    """User and system time of a process; 0 where it is gone."""
+    with contextlib.suppress(OSError, ValueError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0

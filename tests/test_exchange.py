@@ -1,6 +1,7 @@
 """Arrays by DLPack, in the worker's types; a consumer that names its capsules otherwise."""
 
 import ctypes
+import sys
 
 import ml_dtypes
 import numpy as np
@@ -44,10 +45,13 @@ def test_bytes_go_and_come_back():
     assert exchange.raw(given) == b"\x00answer\xff"
 
 
-def test_a_capsule_under_another_name_goes_in_silence(capfd):
-    capsule = exchange.given(ROWS, "float32").__dlpack__()
+def test_a_capsule_under_another_name_goes_in_silence(monkeypatch):
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
     ctypes.pythonapi.PyCapsule_SetName.argtypes = (ctypes.py_object, ctypes.c_char_p)
     name = b"used_dlpack"
-    assert ctypes.pythonapi.PyCapsule_SetName(capsule, name) == 0
-    del capsule
-    assert capfd.readouterr().err == ""
+    for owner, complaints in ((exchange.given(ROWS, "float32"), 0), (ROWS.copy(), 1)):
+        capsule = owner.__dlpack__()
+        assert ctypes.pythonapi.PyCapsule_SetName(capsule, name) == 0
+        del capsule
+        assert len(said) == complaints  # NumPy's own does complain: when it no longer does, Given is not needed

@@ -31,7 +31,7 @@ def test_every_client_asks_often_and_long_enough_and_its_first_answer_does_not_c
     found = load.closed([client(0, 0.2), client(1, 0.01)], seconds=0.1, requests=5)
     assert min(asked) >= 6 and len(found.latencies) == sum(asked) - 2
     assert max(found.latencies) < 0.15  # of the first answer of the slow one there is nothing
-    assert 100 < found.per_second < 200
+    assert 20 < found.per_second < 200
 
 
 def test_the_error_of_a_client_is_raised(load):
