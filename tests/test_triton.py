@@ -11,9 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import bundles
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import helper, numpy_helper
 from PIL import Image
 
 pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed: pip install -e '.[triton]'")
@@ -25,6 +28,7 @@ from tritonclient.utils import InferenceServerException
 from exporter import cli, crosscheck, passport, pipeline, registry, request, runtime, samples, serving, triton, weights
 from exporter.client import Client
 from exporter.errors import CheckFailed, UsageError
+from exporter.files import sha256_file
 from exporter.progress import Progress
 from exporter.reporting import tables
 from exporter.reporting.published import Published
@@ -110,10 +114,46 @@ def test_random_weights_failed_checks_and_damage_are_refused(bundle, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def server(bundle, tmp_path_factory):
+def detector(tmp_path_factory):
+    """A bundle by hand of a detector that sees the same two boxes everywhere."""
+    folder = tmp_path_factory.mktemp("detector")
+    constants = {
+        "scores": np.array([[[9, 0, 0], [0, 3, 0]]], np.float32),
+        "places": np.array([[[0.5, 0.5, 0.2, 0.4], [0.25, 0.25, 0.5, 0.5]]], np.float32),
+        "zero": np.zeros(1, np.float32), "shape": np.array([-1, 1, 1]), "axes": np.array([1, 2, 3]),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["mean"]),
+        helper.make_node("Reshape", ["mean", "shape"], ["flat"]),
+        helper.make_node("Mul", ["flat", "zero"], ["nothing"]),
+        helper.make_node("Add", ["scores", "nothing"], ["logits"]),
+        helper.make_node("Add", ["places", "nothing"], ["boxes"]),
+    ]
+    shapes = {"pixels": ["n", 3, 64, 64], "logits": ["n", 2, 3], "boxes": ["n", 2, 4]}
+    values = {k: helper.make_tensor_value_info(k, onnx.TensorProto.FLOAT, v) for k, v in shapes.items()}
+    graph = helper.make_graph(
+        nodes, "detector", [values["pixels"]], [values["logits"], values["boxes"]],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )  # fmt: skip
+    opset = helper.make_opsetid("", 22)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=10), folder / "model.onnx")
+    (folder / "model.engine").write_bytes(b"no engine")
+    hashes = {name: {"sha256": sha256_file(folder / f"model.{name}")} for name in ("onnx", "engine")}
+    record = bundles.manifest(
+        precision="fp32", outputs=[bundles.tensor("logits", 2, 3), bundles.tensor("boxes", 2, 4)],
+        preprocessing={"mode": "squash", "crop_pct": 1.0}, onnx=hashes["onnx"] | {"external_data": []},
+        engine=hashes["engine"], weights={"kind": "checkpoint", "classes": 2},
+    )  # fmt: skip
+    (folder / "manifest.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(bundle, detector, tmp_path_factory):
     """(ports, repository) of a server that looks for new versions every second."""
     repository = tmp_path_factory.mktemp("models")
     triton.write(bundle, repository)
+    triton.write(detector, repository)
     ports = serving.free_ports(2)
     log = repository.parent / "server.log"
     with serving.started(repository, *ports, control="poll", log=log):
@@ -167,11 +207,11 @@ def test_concurrent_requests_are_merged_and_each_gets_its_own_answer(client, mod
     assert asked == 64 and runs < 64
 
 
-def picture(client, raw):
+def picture(client, raw, name=NAME):
     """The ensemble's answer for an encoded picture."""
     tensor = grpc.InferInput("image", [len(raw)], "UINT8")
     tensor.set_data_from_numpy(np.frombuffer(raw, np.uint8))
-    return json.loads(client.infer(f"{NAME}_image", [tensor]).as_numpy("answer").tobytes())
+    return json.loads(client.infer(f"{name}_image", [tensor]).as_numpy("answer").tobytes())
 
 
 @served
@@ -188,6 +228,15 @@ def test_photographs_get_the_answers_of_the_runtime_and_share_the_models_batches
     after = client.get_inference_statistics(NAME).model_stats[0]
     assert after.inference_count - before.inference_count == len(answers)
     assert after.execution_count > before.execution_count
+
+
+@served
+def test_boxes_are_in_the_pixels_of_the_picture_that_was_sent(client, detector):
+    first, second = picture(client, encoded(160, 320), "toy_fp32")
+    assert (first["index"], second["index"]) == (0, 1) and first["share"] > second["share"]
+    assert first["box"] == pytest.approx([128, 48, 192, 112], abs=1e-3)
+    assert second["box"] == pytest.approx([0, 0, 160, 80], abs=1e-3)
+    assert [first, second] == runtime.load(detector).predict([encoded(160, 320)])[0]
 
 
 @served
