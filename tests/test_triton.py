@@ -33,6 +33,7 @@ from exporter.progress import Progress
 from exporter.reporting import tables
 from exporter.reporting.published import Published
 from exporter.types import ModuleSpec
+from exporter.verbs import serve
 
 NAME = "vit_digits_fp16"
 TOLERANCE = 0.02
@@ -294,6 +295,21 @@ def test_wrong_requests_are_refused_in_words(shape, kind, name, says, client):
     tensor.set_data_from_numpy(np.zeros(shape, np.float32 if kind == "FP32" else np.int32))
     with pytest.raises(InferenceServerException, match=says):
         client.infer(NAME, [tensor])
+
+
+@served
+def test_the_lines_for_a_model_without_an_ensemble_work(server):
+    (http, _), repository = server
+    shell = serve.words(repository, [NAME], http)
+    ran = subprocess.run(["bash", "-e", "-c", shell], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert f'"name":"{NAME}"' in ran.stdout and ran.stdout.rstrip().endswith("[1, 10]")
+
+
+def test_there_must_be_something_to_serve(tmp_path):
+    with pytest.raises(UsageError, match="nothing to serve") as caught:
+        serve._models(tmp_path)
+    assert caught.value.next.startswith("make serve MODEL=<model>")
 
 
 @served

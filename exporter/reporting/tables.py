@@ -48,7 +48,9 @@ def runtimes(bundles: Sequence[Published]) -> Table | None:
         for name, way in b.manifest.get("cross_runtime", {}).items():
             top = number(way.get("top1_agreement"), ".1%")
             figures = (number(way.get("relative_max")), number(way.get("cosine"), ".6f"), top)
-            rows.append((b.name, NAMES.get(name, name), way["status"], *figures, str(way["samples"]), besides(way)))
+            rows.append(
+                (b.name, NAMES.get(name, name), way["status"], *figures, str(way.get("samples") or ""), besides(way))
+            )
     columns = ("build", "runtime", "verdict", ">relative max", ">cosine", ">top-1", ">images", "besides")
     return Table("The same photographs through every runtime, against torch", columns, rows) if rows else None
 
