@@ -20,7 +20,8 @@ int main(int count, char** words) {
         std::vector<float> row(std::size_t(how.height) * std::size_t(how.width) * 3);
         for (int i = 2; i < count; ++i) {
             vit::preprocess(vit::read_image(words[i]), how, row.data());
-            out.write(reinterpret_cast<const char*>(row.data()), static_cast<std::streamsize>(row.size() * sizeof(float)));
+            const auto size = static_cast<std::streamsize>(row.size() * sizeof(float));
+            out.write(reinterpret_cast<const char*>(row.data()), size);
         }
         if (!out.flush()) {
             throw vit::Error(std::string(words[1]) + " cannot be written");

@@ -158,7 +158,8 @@ private:
     }
 
     void dynamic() {
-        static constexpr std::array<unsigned char, 19> ORDER{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
+        static constexpr std::array<unsigned char, 19> ORDER{16, 17, 18, 0, 8,  7, 9,  6, 10, 5,
+                                                             11, 4,  12, 3, 13, 2, 14, 1, 15};
         const std::size_t literals = take(5) + 257, distances = take(5) + 1, codes = take(4) + 4;
         if (literals > 286 || distances > 30) {
             throw Damaged{"a Huffman code of too many symbols"};
@@ -190,8 +191,9 @@ private:
     }
 
     void block(const Huffman& literals, const Huffman& distances) {
-        static constexpr std::array<unsigned short, 29> LENGTH{3,  4,  5,  6,  7,  8,  9,  10, 11,  13,  15,  17,  19,  23, 27,
-                                                              31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
+        static constexpr std::array<unsigned short, 29> LENGTH{3,  4,  5,  6,  7,  8,  9,  10, 11,  13,
+                                                               15, 17, 19, 23, 27, 31, 35, 43, 51,  59,
+                                                               67, 83, 99, 115, 131, 163, 195, 227, 258};
         static constexpr std::array<unsigned char, 29> LENGTH_BITS{0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2,
                                                                    2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
         for (;;) {

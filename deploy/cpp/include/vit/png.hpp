@@ -63,7 +63,8 @@ inline void header(Png& png, const unsigned char* data, std::size_t size) {
     if (png.width == 0 || png.height == 0 || png.width > 0x7FFFFFFF || png.height > 0x7FFFFFFF) {
         throw Damaged{"a damaged header"};
     }
-    const bool grey = png.colour == 0, known = grey || png.colour == 2 || png.indexed() || png.colour == 4 || png.colour == 6;
+    const bool grey = png.colour == 0;
+    const bool known = grey || png.colour == 2 || png.indexed() || png.colour == 4 || png.colour == 6;
     if (known && png.depth == 16 && !png.indexed()) {
         throw Damaged{"16 bits a channel"};
     }
@@ -95,7 +96,7 @@ inline Png chunks(const std::string& path, const Bytes& file) {
         if (crc32(data - 4, size + 4) != big_endian(data + size)) {
             throw Damaged{"a chunk that does not fit its checksum"};
         }
-        const std::string name(file.begin() + static_cast<std::ptrdiff_t>(at + 4), file.begin() + static_cast<std::ptrdiff_t>(at + 8));
+        const std::string name(data - 4, data);
         if ((name == "IHDR") != before.empty() || (name == "IDAT" && !png.packed.empty() && before != "IDAT")) {
             throw Damaged{"chunks out of order"};
         }
@@ -139,7 +140,11 @@ inline void unfilter(Bytes& rows, std::size_t row, std::size_t pixel) {
         }
         for (std::size_t i = 0; i < row; ++i) {
             const int left = i < pixel ? 0 : here[i - pixel], up = above[i], corner = i < pixel ? 0 : above[i - pixel];
-            const int guess = filter == 1 ? left : filter == 2 ? up : filter == 3 ? (left + up) / 2 : filter == 4 ? paeth(left, up, corner) : 0;
+            const int guess = filter == 0   ? 0
+                              : filter == 1 ? left
+                              : filter == 2 ? up
+                              : filter == 3 ? (left + up) / 2
+                                            : paeth(left, up, corner);
             here[i] = static_cast<unsigned char>(here[i] + guess);
         }
     }
@@ -163,7 +168,8 @@ inline Image read_png(const std::string& path, const detail::Bytes& file) {
             unsigned char* to = image.at(static_cast<int>(y), 0);
             for (std::size_t x = 0; x < png.width; ++x, to += 3) {
                 const std::size_t bit = x * png.depth;  // of a picture with one channel
-                const unsigned value = png.depth == 8 ? row[x * channels] : (row[bit / 8] >> (8 - png.depth - bit % 8)) & most;
+                const unsigned value =
+                    png.depth == 8 ? row[x * channels] : (row[bit / 8] >> (8 - png.depth - bit % 8)) & most;
                 if (png.indexed() && value * 3 >= png.palette.size()) {
                     throw detail::Damaged{"a colour that is not in its palette"};
                 }

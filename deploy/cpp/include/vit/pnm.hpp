@@ -47,7 +47,8 @@ inline Image read_pnm(const std::string& path, std::istream& file, bool colour) 
     std::vector<char> raw(values * bytes);
     file.read(raw.data(), static_cast<std::streamsize>(raw.size()));
     if (std::size_t(file.gcount()) != raw.size()) {
-        detail::no_image(path, std::to_string(file.gcount()) + " of " + std::to_string(raw.size()) + " bytes of pixels");
+        detail::no_image(path, std::to_string(file.gcount()) + " of " + std::to_string(raw.size()) +
+                                   " bytes of pixels");
     }
     Image image(static_cast<int>(height), static_cast<int>(width));
     for (std::size_t i = 0; i < values; ++i) {

@@ -31,7 +31,8 @@ inline Image read_image(const std::string& path) {
         return read_pnm(path, file, begin[1] == '6');
     }
     const auto& png = detail::PNG_SIGNATURE;
-    if (std::equal(png.begin(), png.end(), begin.begin(), [](unsigned char a, char b) { return a == static_cast<unsigned char>(b); })) {
+    const auto same = [](unsigned char a, char b) { return a == static_cast<unsigned char>(b); };
+    if (std::equal(png.begin(), png.end(), begin.begin(), same)) {
         file.seekg(0);
         return read_png(path, detail::Bytes(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()));
     }
