@@ -29,8 +29,9 @@ REPORT = "$$MODEL" --precision $(if $(filter file,$(origin PRECISION)),all,"$$PR
 	$(if $(OUT),--out "$$OUT") $(if $(WEIGHTS),--weights "$$WEIGHTS") $(if $(IMAGES),--images "$$IMAGES") \
 	$(if $(DEPTH),--depth) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
-.PHONY: help engine parity kernels tune explain blame accuracy report train why clean-cache list test lint bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin clean doctor lock bench-equivalence bench-kills fuzz bench-faults model
-.PHONY: cpp zoo triton tritonserver serve roofline bench sweep sweepfile
+.PHONY: help engine parity kernels tune explain blame accuracy report train why clean-cache list test lint clean doctor lock fuzz model
+.PHONY: bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin bench-equivalence bench-kills bench-faults bench-serve bench-requests
+.PHONY: crosscheck cpp zoo triton tritonserver serve roofline bench sweep sweepfile
 
 help:  ## this text
 	@echo 'Vision transformers from PyTorch to TensorRT engines.'
@@ -130,8 +131,9 @@ triton: model $(READY)  ## a bundle as a model repository of Triton Inference Se
 tritonserver: $(READY)  ## download the server (55 MB) into .venv/tritonserver
 	@$(RUN) -m exporter serve --install
 
-serve: $(READY)  ## serve REPO on loopback until Ctrl-C
-	@$(RUN) -m exporter serve $(if $(REPO),--repository "$$REPO")
+serve: $(READY)  ## serve MODEL's bundle, or REPO, on loopback until Ctrl-C
+	@$(RUN) -m exporter serve $(if $(MODEL),"$$MODEL" --precision "$$PRECISION") $(if $(OUT),--out "$$OUT") \
+		$(if $(ALLOW_RANDOM),--allow-random) $(if $(REPO),--repository "$$REPO")
 
 why: model $(READY)  ## which stages a build would reuse, which it would make again, and what changed
 	@$(RUN) -m exporter why $(REQUEST)
@@ -158,6 +160,10 @@ zoo: $(READY)  ## make sweep of every recipe in four precisions (benchmarks/zoo.
 cpp: model $(READY)  ## a bundle's facts as INTO/model_info.hpp, for the C++ programs of deploy/cpp
 	@$(RUN) -m exporter cpp "$$MODEL" --precision "$$PRECISION" $(if $(OUT),--out "$$OUT") \
 		$(if $(INTO),--into "$$INTO") $(if $(ALLOW_RANDOM),--allow-random) $(if $(JSON),--json)
+
+crosscheck: model $(READY)  ## the same photographs through torch, ONNX Runtime, tritonserver and the C++ preprocessing
+	@$(RUN) -m exporter crosscheck "$$MODEL" --precision "$$PRECISION" $(if $(OUT),--out "$$OUT") \
+		$(if $(WEIGHTS),--weights "$$WEIGHTS") $(if $(IMAGES),--images "$$IMAGES") $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
 list: $(READY)  ## the models: family, parameters, GFLOPs, input, precisions
 	@$(RUN) -m exporter list $(if $(JSON),--json)
@@ -189,6 +195,13 @@ bench-twin: $(READY)  ## the numerics twin's time beside the FP32 graph's, in tu
 
 bench-kernels: $(READY)  ## kernels and bytes as exported and rewritten, side by side in one run
 	@$(RUN) benchmarks/kernels.py $(if $(MODEL),"$$MODEL")
+
+bench-serve: model $(READY)  ## MODEL behind tritonserver with 1 to 16 clients, beside the bare runtime, in turns
+	@$(RUN) benchmarks/serve.py "$$MODEL" --precision "$$PRECISION" $(if $(OUT),--out "$$OUT") \
+		$(if $(ALLOW_RANDOM),--allow-random)
+
+bench-requests: model $(READY)  ## 10,000 requests to MODEL across a new version, a killed worker and a killed server
+	@$(RUN) benchmarks/endurance.py "$$MODEL" --precision "$$PRECISION" $(if $(OUT),--out "$$OUT")
 
 bench-faults: $(READY)  ## a process that builds and publishes, killed at 200 random instants
 	@$(RUN) benchmarks/faults.py

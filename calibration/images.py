@@ -129,14 +129,22 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 def preprocess(image: Image.Image, how: Preprocessing) -> np.ndarray:
     """One RGB image as (3, H, W) float32, resized, cropped and normalised as ``how`` says."""
-    height, width = _resized(image, how)
+    height, width = _resized((image.height, image.width), how)
     image = image.resize((width, height), Image.Resampling(INTERPOLATION[how.interpolation]))
     pixels = np.asarray(_center_crop(image, *how.size), dtype=np.float32) / np.float32(255)
     normalised = (pixels - np.asarray(how.mean, np.float32)) / np.asarray(how.std, np.float32)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1))
 
 
-def _resized(image: Image.Image, how: Preprocessing) -> tuple[int, int]:
+def window(size: tuple[int, int], how: Preprocessing) -> tuple[float, float, float, float]:
+    """What the model sees of a picture of ``size`` (height, width): left, top, width, height in its pixels."""
+    height, width = _resized(size, how)
+    top, left = (round((long - short) / 2) for long, short in zip((height, width), how.size, strict=True))
+    down, across = size[0] / height, size[1] / width
+    return left * across, top * down, how.size[1] * across, how.size[0] * down
+
+
+def _resized(size: tuple[int, int], how: Preprocessing) -> tuple[int, int]:
     """Height and width before the crop, rounded as the library does that timm's transform calls.
 
     torchvision rounds the longer side of a square input down, timm those of an oblong input to the nearest.
@@ -145,10 +153,10 @@ def _resized(image: Image.Image, how: Preprocessing) -> tuple[int, int]:
     if how.mode == "squash":
         return height, width
     if height == width:
-        shorter = min(image.size)
-        return int(height * image.height / shorter), int(width * image.width / shorter)
-    ratio = min(image.height / height, image.width / width)
-    return round(image.height / ratio), round(image.width / ratio)
+        shorter = min(size)
+        return int(height * size[0] / shorter), int(width * size[1] / shorter)
+    ratio = min(size[0] / height, size[1] / width)
+    return round(size[0] / ratio), round(size[1] / ratio)
 
 
 def _center_crop(image: Image.Image, height: int, width: int) -> Image.Image:

@@ -34,6 +34,9 @@ scores; the search for what a budget keeps in FP32."""
 OF_THE_RUN = frozenset({"seconds", "reused", "peak_rss_bytes", "command"})
 """Fields of the manifest that tell of the run that made the bundle; a later run may differ in them."""
 
+LATER = frozenset({"cross_runtime"})
+"""Fields that are measured on a published bundle and put into its manifest (``make crosscheck``)."""
+
 PACKAGES = (
     "torch",
     "torchvision",
@@ -120,7 +123,7 @@ def _current(folder: Path, record: dict, build: Build) -> dict | None:
     """The manifest that is there, if it says the same of the same files."""
     try:
         there = json.loads((folder / "manifest.json").read_text())
-        if {k: v for k, v in there.items() if k not in OF_THE_RUN} != _as_json(record):
+        if {k: v for k, v in there.items() if k not in OF_THE_RUN | LATER} != _as_json(record):
             return None
         files = all(_same(folder / name, build.entries[stage], name) for name, stage in _files(build).items())
         proof = json.loads((folder / "parity.json").read_text()) == _as_json(ladder.ladder(build))

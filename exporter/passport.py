@@ -16,6 +16,7 @@ ONNX, ENGINE = "model.onnx", "model.engine"
 
 RUNG = {"status": str, "why": str, "relative_max?": NUMBER, "cosine?": NUMBER, "top1_agreement?": NUMBER,
         "samples?": int, "tolerance?": {"relative_max": NUMBER}}  # fmt: skip
+CROSS = {"from_onnxruntime?": NUMBER, "alike?": int, "share?": NUMBER, "box?": NUMBER, "pixels?": NUMBER}
 SCORE = {"kernels?": int, "fused?": int, "due?": int, "bytes_moved?": NUMBER, "floor_us?": NUMBER,
          "total_us?": NUMBER, "refused?": str}  # fmt: skip
 SEARCH = {"left": [str], "drop": NUMBER, "relative_max": NUMBER, "saved_us": NUMBER, "own?": NUMBER}
@@ -57,6 +58,7 @@ MANIFEST = {
     "calibration?": {"source": str, "images": int, "method": str, "skipped": int},
     "against_base?": AGAINST,
     "islands?": ISLANDS,
+    "cross_runtime?": {ANY: RUNG | CROSS},
     "versions": {ANY: str},
     "stages": {ANY: str},
     "command": str,

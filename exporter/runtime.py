@@ -17,6 +17,7 @@ from PIL import Image
 
 from calibration import images
 from exporter import passport
+from exporter.errors import UsageError
 from exporter.metrics import softmax
 from exporter.passport import Passport
 
@@ -49,20 +50,54 @@ class Model:
 
         Raises :class:`UsageError` for what is no image.
         """
-        return np.stack([images.preprocess(_decoded(p), self.bundle.preprocessing) for p in pictures])
+        return np.concatenate([self.prepared(picture)[0] for picture in pictures])
+
+    def prepared(self, picture) -> tuple[np.ndarray, np.ndarray]:
+        """(1, 3, H, W) float32 of one picture, and the picture's height and width, upright."""
+        image = _decoded(picture)
+        return images.preprocess(image, self.bundle.preprocessing)[None], np.array([image.height, image.width])
 
     def infer(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """The outputs by name, FP32, a row for each image; more images than the largest batch run in turns."""
-        parts = [self._run(pixels[i : i + self.largest]) for i in range(0, len(pixels), self.largest)]
+        """The outputs by name, FP32, a row for each image.
+
+        More images than the largest batch run in turns, fewer than the smallest beside empty ones.
+        """
+        if len(pixels) < (least := self.bundle.manifest["batch"]["min"]):
+            padded = np.concatenate([pixels, np.zeros((least - len(pixels), *pixels.shape[1:]), pixels.dtype)])
+            return {name: value[: len(pixels)] for name, value in self.infer(padded).items()}
+        if len(pixels) <= self.largest:
+            return self._run(pixels)
+        parts = [self.infer(pixels[i : i + self.largest]) for i in range(0, len(pixels), self.largest)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def infer_parts(self, parts: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
+        """The outputs of each of several batches that run as one."""
+        found = self.infer(parts[0] if len(parts) == 1 else np.concatenate(parts))
+        ends = np.cumsum([len(part) for part in parts])[:-1]
+        split = {name: np.split(value, ends) for name, value in found.items()}
+        return [{name: rows[i] for name, rows in split.items()} for i in range(len(parts))]
 
     def predict(self, pictures: Sequence, top: int = TOP) -> list[list[dict[str, Any]]]:
         """For each picture the ``top`` answers, the surest first: ``index``, ``label``, ``share``; a detector's ``box``
-        is [left, top, right, bottom] in shares of the picture.
+        is [left, top, right, bottom] in the picture's pixels, upright.
         """
-        found = self.infer(self.pixels(pictures))
-        rank = self._boxes if self.bundle.detects else self._classes
-        return [rank({name: value[i] for name, value in found.items()}, top) for i in range(len(pictures))]
+        made = [self.prepared(picture) for picture in pictures]
+        found = self.infer(np.concatenate([rows for rows, _ in made]))
+        return [
+            self.ranked({name: value[i] for name, value in found.items()}, (int(size[0]), int(size[1])), top)
+            for i, (_, size) in enumerate(made)
+        ]
+
+    def ranked(self, answer: dict[str, np.ndarray], size: tuple[int, int], top: int = TOP) -> list[dict[str, Any]]:
+        """The ``top`` answers of one row of outputs for a picture of ``size`` (height, width)."""
+        if not self.bundle.detects:
+            return self._classes(answer, top)
+        left, upper, width, height = images.window(size, self.bundle.preprocessing)
+        made = self._boxes(answer, top)
+        for one in made:
+            x0, y0, x1, y1 = one["box"]
+            one["box"] = [left + x0 * width, upper + y0 * height, left + x1 * width, upper + y1 * height]
+        return made
 
     def _classes(self, answer: dict[str, np.ndarray], top: int) -> list[dict[str, Any]]:
         shares = softmax(next(iter(answer.values())))
@@ -93,14 +128,17 @@ def load(folder: str | Path) -> Model:
     return Model(bundle, runs, labels.of(bundle.manifest), run)
 
 
-def described(folder: Path, ask: Callable[[np.ndarray], dict[str, np.ndarray]]) -> Model:
-    """A bundle of which only the passport is there; ``ask`` answers in its stead, such as a server."""
+def described(folder: Path) -> Model:
+    """A bundle of which only the passport is there: it prepares pictures and ranks answers, and infers nothing."""
     import json
 
     from exporter.reporting import labels
 
+    def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        raise UsageError("only the passport of the bundle is here", found=str(folder), next="ask the server")
+
     manifest = json.loads((folder / "manifest.json").read_text())
-    return Model(Passport(folder, manifest), "a server", labels.of(manifest), ask)
+    return Model(Passport(folder, manifest), "nothing", labels.of(manifest), run)
 
 
 def _runner(bundle: Passport) -> tuple[Run, str]:
@@ -109,9 +147,26 @@ def _runner(bundle: Passport) -> tuple[Run, str]:
     engine = bundle.manifest["engine"]
     device, why = tensorrt.cuda_device()
     if device in engine["targets"]:
+        _check_library(bundle, tensorrt.version(engine["backend"]))
         return _on_gpu(bundle), f"the engine on this machine's {device}"
     why = why or f"the engine is for {', '.join(engine['targets'])}, the GPU here is {device}"
     return _on_cpu(bundle), f"the numerics twin of model.onnx on the CPU: {why}"
+
+
+def _check_library(bundle: Passport, found: str) -> None:
+    """:class:`UsageError` where another version built the engine; build numbers behind the third may differ."""
+    manifest, built = bundle.manifest, bundle.manifest["engine"]["backend_version"]
+    if found.split(".")[:3] == built.split(".")[:3]:
+        return
+    backend = manifest["engine"]["backend"]
+    raise UsageError(
+        f"the engine was built with another version of {backend}",
+        model=manifest["model"],
+        stage="load",
+        found=f"{backend} {found} is installed here",
+        expected=built,
+        next=f"make engine MODEL={manifest['model']} PRECISION={manifest['precision']}   with the version of here",
+    )
 
 
 def _on_cpu(bundle: Passport) -> Run:
@@ -155,3 +210,5 @@ class _Bytes(io.BytesIO):
 
     def __str__(self) -> str:
         return f"the picture of {len(self.getbuffer())} bytes"
+
+    __repr__ = __str__

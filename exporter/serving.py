@@ -12,14 +12,17 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import time
 import urllib.request
+import uuid
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.errors import UsageError
@@ -30,7 +33,7 @@ CLOSED = "model-repository,shared-memory"
 """APIs through which a client could make the server run or read what the client chooses."""
 
 READY_SECONDS = 120
-STOP_SECONDS = 15
+STOP_SECONDS = 8
 
 
 def root() -> Path:
@@ -76,8 +79,22 @@ def install(target: Path = HERE) -> Path:
     return target
 
 
-def command(server: Path, repository: Path, http: int, grpc: int, control: str = "none") -> list[str]:
-    """The server's words: loopback only, no metrics, no API by which a client loads models or maps memory."""
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def command(
+    server: Path, repository: Path, http: int, grpc: int, control: str = "none", memory: str = "vit"
+) -> list[str]:
+    """The server's words: loopback only, no metrics, no API by which a client loads models or maps memory.
+
+    ``memory`` begins the names of the shared memory between the server and its workers.
+    """
     closed = f"{CLOSED}:x-closed={secrets.token_hex(16)}"
     return [
         str(server / "bin" / "tritonserver"),
@@ -94,6 +111,7 @@ def command(server: Path, repository: Path, http: int, grpc: int, control: str =
         "--allow-metrics=false",
         "--exit-timeout-secs=5",
         "--backend-config=python,shm-default-byte-size=16777216",
+        f"--backend-config=python,shm-region-prefix-name={memory}",
     ]
 
 
@@ -106,51 +124,111 @@ def environment(server: Path) -> dict[str, str]:
     }
 
 
+@dataclass
+class Server:
+    """A running tritonserver. ``memory`` begins the names of its shared memory, which its workers' words hold, too."""
+
+    process: subprocess.Popen
+    http: int
+    grpc: int
+    log: Path
+    memory: str
+
+    def crashed_workers(self) -> list[int]:
+        """Its children that died and that it has not noticed; one that it ended itself is there for a moment only."""
+        return [pid for pid, parent, state in _processes() if parent == self.process.pid and state == "Z"]
+
+    def workers(self) -> list[int]:
+        """The living processes of its python backend, one an instance of a model."""
+        return [pid for pid, parent, state in _processes() if parent == self.process.pid and state != "Z"]
+
+    def cpu_seconds(self) -> float:
+        """What it and its workers have computed so far."""
+        return sum(_cpu_seconds(pid) for pid in (self.process.pid, *self.workers()))
+
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """End it, at its own pace for a while; what a killed one leaves behind, workers and memory, goes, too."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for pid, _, _ in _processes():
+            with contextlib.suppress(OSError):
+                if self.memory.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGKILL)
+        for left in Path("/dev/shm").glob(f"{self.memory}*"):
+            left.unlink(missing_ok=True)
+
+    def wait(self) -> None:
+        """Return when it is ready; :class:`UsageError` with its own words where it does not get there."""
+        end = time.monotonic() + READY_SECONDS
+        while time.monotonic() < end and self.process.poll() is None:
+            if is_ready(self.http):
+                return
+            time.sleep(0.1)
+        said = [line for line in self.log.read_text().splitlines() if line.startswith(("E", "error"))]
+        raise UsageError(
+            "the server does not start",
+            stage="serve",
+            found="; ".join(line.partition('"')[2] or line for line in said[:3])
+            or f"nothing; {self.log} has its words",
+            expected="every model of the repository ready",
+            next="make triton MODEL=<model> writes a repository",
+        )
+
+
+def launch(repository: Path, http: int, grpc: int, control: str, log: Path) -> Server:
+    """A server that begins to load its models."""
+    server, memory = root(), f"vit_{os.getpid()}_{uuid.uuid4().hex[:8]}"
+    with open(log, "w") as out:
+        process = subprocess.Popen(
+            command(server, repository, http, grpc, control, memory), env=environment(server), stdout=out, stderr=out
+        )
+    return Server(process, http, grpc, log, memory)
+
+
+def log_file() -> Path:
+    """Where a server of this process writes unless it is told."""
+    return Path(tempfile.gettempdir()) / f"tritonserver.{os.getpid()}.log"
+
+
 @contextlib.contextmanager
 def started(
     repository: Path, http: int = 8000, grpc: int = 8001, *, control: str = "none", log: Path | None = None
-) -> Iterator[subprocess.Popen]:
+) -> Iterator[Server]:
     """A server that is ready, stopped at the end; :class:`UsageError` with its own words where it does not start."""
-    server = root()
-    log = log or Path(tempfile.gettempdir()) / f"tritonserver.{os.getpid()}.log"
-    with open(log, "w") as out:
-        process = subprocess.Popen(
-            command(server, repository, http, grpc, control), env=environment(server), stdout=out, stderr=out
-        )
+    server = launch(repository, http, grpc, control, log or log_file())
     try:
-        _wait(process, http, log, control)
-        yield process
+        server.wait()
+        yield server
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait(process: subprocess.Popen, http: int, log: Path, control: str) -> None:
-    end = time.monotonic() + READY_SECONDS
-    while time.monotonic() < end and process.poll() is None:
-        if is_ready(http):
-            return
-        time.sleep(0.2)
-    said = [line for line in log.read_text().splitlines() if line.startswith(("E", "error"))]
-    raise UsageError(
-        "the server does not start",
-        stage="serve",
-        found="; ".join(line.partition('"')[2] or line for line in said[:3]) or f"nothing; {log} has its words",
-        expected="every model of the repository ready",
-        next="make triton MODEL=<model> writes a repository",
-    )
+        server.stop()
 
 
 def is_ready(http: int, model: str = "") -> bool:
-    """Whether the server, or one model of it, takes requests."""
+    """Whether the server, or one model of it, says that it takes requests; one whose worker died says so, too."""
     path = f"v2/models/{model}/ready" if model else "v2/health/ready"
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{http}/{path}", timeout=2) as answer:
             return answer.status == 200
     except OSError:
         return False
+
+
+def _processes() -> Iterator[tuple[int, int, str]]:
+    """(pid, parent's pid, state) of every process; Z is one that died and that its parent has not asked about."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            yield int(folder.name), int(parent), state
+
+
+def _cpu_seconds(pid: int) -> float:
+    """User and system time of a process; 0 where it is gone."""
+    with contextlib.suppress(OSError, ValueError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0

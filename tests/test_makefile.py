@@ -62,6 +62,7 @@ def test_ci_runs_the_readmes_test_command():
     ("bench", "DURATION=9", '--duration "$DURATION"'), ("bench", "THREADS=1", '--threads "$THREADS"'),
     ("sweep", "JOBS=2", '--jobs "$JOBS"'),
     ("cpp", "INTO=a b", '--into "$INTO"'), ("cpp", "ALLOW_RANDOM=1", "--allow-random"),
+    ("crosscheck", "IMAGES=a b", '--images "$IMAGES"'), ("serve", "ALLOW_RANDOM=1", "--allow-random"),
 ])  # fmt: skip
 def test_knobs_of_measuring_reach_the_command_line(target, knob, option):
     def command(*knobs):

@@ -1,12 +1,14 @@
 import json
 import shutil
 
+import bundles
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from exporter import pipeline, registry, request, runtime, samples, weights
+from exporter.backends import tensorrt
 from exporter.errors import UsageError
 from exporter.progress import Progress
 from exporter.types import ModuleSpec
@@ -68,8 +70,33 @@ def test_boxes_are_corners(bundle):
     made = runtime.Model(
         runtime.Passport(bundle, manifest), "", ["cat", "dog"], lambda pixels: {"logits": logits, "boxes": boxes}
     )
-    (first,) = made.predict([samples.shipped()[0]], top=1)[0]
-    assert (first["index"], first["label"]) == (1, "dog") and first["box"] == pytest.approx([0.4, 0.3, 0.6, 0.7])
+    (first,) = made.predict([Image.new("RGB", (320, 160))], top=1)[0]
+    assert (first["index"], first["label"]) == (1, "dog")
+    assert first["box"] == pytest.approx([144, 48, 176, 112])  # of the square of 160 pixels in the middle
+    manifest["preprocessing"]["mode"] = "squash"
+    (first,) = made.predict([Image.new("RGB", (320, 160))], top=1)[0]
+    assert first["box"] == pytest.approx([128, 48, 192, 112])
+
+
+def test_a_batch_that_is_smaller_than_the_profiles_runs_beside_empty_rows(bundle):
+    manifest = json.loads((bundle / "manifest.json").read_text()) | {"batch": {"min": 4, "opt": 4, "max": 4}}
+    seen = []
+
+    def run(pixels):
+        seen.append(len(pixels))
+        return {"logits": pixels[:, 0, 0]}
+
+    made = runtime.Model(runtime.Passport(bundle, manifest), "", [], run)
+    rows = np.random.default_rng(0).standard_normal((6, 3, 32, 32), np.float32)
+    assert np.array_equal(made.infer(rows)["logits"], rows[:, 0, 0]) and seen == [4, 4]
+
+
+def test_parts_that_run_as_one_batch_get_their_own_rows(model):
+    rows = np.random.default_rng(0).standard_normal((4, 3, 32, 32), np.float32)
+    parts = model.infer_parts([rows[:1], rows[1:4]])
+    assert [len(part["logits"]) for part in parts] == [1, 3]
+    whole = np.concatenate([part["logits"] for part in parts])
+    assert np.abs(whole - model.infer(rows)["logits"]).max() == 0
 
 
 def copied(bundle, tmp_path):
@@ -101,3 +128,44 @@ def test_a_folder_that_is_no_bundle(text, says, bundle, tmp_path):
         (folder / "manifest.json").write_text(text)
     with pytest.raises(UsageError, match=says):
         runtime.load(folder)
+
+
+def test_the_manifest_of_another_model_is_not_this_bundles(bundle, tmp_path):
+    folder = copied(bundle, tmp_path)
+    (folder / "manifest.json").write_text(json.dumps(bundles.manifest(model="swin_digits")))
+    with pytest.raises(UsageError, match=r"model\.onnx is not the one") as caught:
+        runtime.load(folder)
+    assert caught.value.next == "make engine MODEL=swin_digits PRECISION=fp16"
+
+
+def test_an_engine_for_another_gpu_is_not_run_and_that_is_said(bundle, monkeypatch):
+    monkeypatch.setattr(tensorrt, "cuda_device", lambda: ("sm90", ""))
+    assert runtime.load(bundle).runs.endswith("on the CPU: the engine is for sm80, the GPU here is sm90")
+
+
+@pytest.mark.parametrize("installed, same", [("1.7.1.116", True), ("1.7.1.9", True), ("1.8.0.3", False), ("2", False)])
+def test_an_engine_of_another_library_version_is_refused_before_it_is_deserialised(
+    installed, same, bundle, tmp_path, monkeypatch
+):
+    folder = copied(bundle, tmp_path)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["engine"]["backend_version"] = "1.7.1.116"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr(tensorrt, "cuda_device", lambda: ("sm80", ""))
+    monkeypatch.setattr(tensorrt, "version", lambda backend: installed)
+    monkeypatch.setattr(runtime, "_on_gpu", lambda bundle: lambda pixels: {})
+    if same:
+        assert runtime.load(folder).runs == "the engine on this machine's sm80"
+        return
+    with pytest.raises(UsageError, match="another version of tensorrt-rtx") as caught:
+        runtime.load(folder)
+    assert installed in caught.value.found and caught.value.expected == "1.7.1.116"
+    assert caught.value.next.startswith(f"make engine MODEL={MODEL} PRECISION=fp16")
+
+
+def test_a_picture_of_one_pixel_is_answered_and_a_bomb_refused(model, tmp_path):
+    assert len(model.predict([Image.new("RGB", (1, 1))])[0]) == 5
+    Image.new("1", (20000, 20000)).save(tmp_path / "bomb.png")
+    for picture in (tmp_path / "bomb.png", (tmp_path / "bomb.png").read_bytes()):
+        with pytest.raises(UsageError, match="too large to decode"):
+            model.predict([picture])

@@ -1,4 +1,4 @@
-// classify ENGINE PHOTO.ppm ...: the five surest classes of each picture.
+// classify ENGINE PHOTO.png ...: the five surest classes of each picture.
 #include <cstdio>
 #include <exception>
 #include <iostream>
@@ -8,10 +8,11 @@
 #include "vit/answers.hpp"
 #include "vit/engine.hpp"
 #include "vit/preprocess.hpp"
+#include "vit/read.hpp"
 
 int main(int count, char** words) {
     if (count < 3) {
-        std::cerr << "usage: classify ENGINE PHOTO.ppm ...\n";
+        std::cerr << "usage: classify ENGINE PHOTO.png ...\n";
         return 2;
     }
     try {

@@ -1,4 +1,4 @@
-// detect ENGINE PHOTO.ppm ...: the surest boxes of each picture, in its own pixels: left, top, right, bottom.
+// detect ENGINE PHOTO.png ...: the surest boxes of each picture, in its own pixels: left, top, right, bottom.
 #include <cstdio>
 #include <exception>
 #include <iostream>
@@ -8,10 +8,11 @@
 #include "vit/answers.hpp"
 #include "vit/engine.hpp"
 #include "vit/preprocess.hpp"
+#include "vit/read.hpp"
 
 int main(int count, char** words) {
     if (count < 3) {
-        std::cerr << "usage: detect ENGINE PHOTO.ppm ...\n";
+        std::cerr << "usage: detect ENGINE PHOTO.png ...\n";
         return 2;
     }
     try {
@@ -31,13 +32,14 @@ int main(int count, char** words) {
         std::vector<float> pixels(info.inputs.front().elements() * std::size_t(batch));
         for (int i = 2; i < count; ++i) {
             const auto image = vit::read_image(words[i]);
+            const auto [left, top, width, height] = vit::window(image, info.preprocessing);
             vit::preprocess(image, info.preprocessing, pixels.data());
             engine.run(pixels.data(), batch);
             std::cout << words[i] << "\n";
             const auto scores = engine.output(logits, batch), places = engine.output(boxes, batch);
             for (const auto& a : vit::boxes(scores.data(), places.data(), queries, classes, 10)) {
-                std::printf("  %6.2f %%  %6.0f %6.0f %6.0f %6.0f  %s\n", 100 * a.share, a.box[0] * image.width,
-                            a.box[1] * image.height, a.box[2] * image.width, a.box[3] * image.height,
+                std::printf("  %6.2f %%  %6.0f %6.0f %6.0f %6.0f  %s\n", 100 * a.share, left + a.box[0] * width,
+                            top + a.box[1] * height, left + a.box[2] * width, top + a.box[3] * height,
                             info.label(a.index).c_str());
             }
             std::fflush(stdout);

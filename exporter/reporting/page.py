@@ -55,6 +55,7 @@ def contents(out: Path, model: str, bundles: Sequence[Published], unread: Sequen
         "random": verdicts.randomness(list(bundles)),
         "cautions": [(b.name, said) for b in bundles for said in verdicts.cautions(b)],
         "ladder": tables.ladder(bundles),
+        "runtimes": tables.runtimes(bundles),
         "depth": _depth(model, bundles),
         "histograms": _histograms(known),
         "unknown": {name: why for name, why in found.items() if not isinstance(why, Differences)},

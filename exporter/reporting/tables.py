@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from exporter.crosscheck_report import NAMES, besides
 from exporter.naming import OWN, block_of
 from exporter.reporting.published import Published
 
@@ -38,6 +39,20 @@ def ladder(bundles: Sequence[Published]) -> Table:
             rows.append((b.name, name, rung["status"], *figures, str(rung.get("samples") or ""), rung["why"]))
     columns = ("build", "comparison", "verdict", ">relative max", ">allowed", ">cosine", ">top-1", ">rows", "why")
     return Table("Every comparison", columns, rows)
+
+
+def runtimes(bundles: Sequence[Published]) -> Table | None:
+    """The same photographs through every runtime, of the bundles that ``make crosscheck`` measured; None of none."""
+    rows = []
+    for b in bundles:
+        for name, way in b.manifest.get("cross_runtime", {}).items():
+            top = number(way.get("top1_agreement"), ".1%")
+            figures = (number(way.get("relative_max")), number(way.get("cosine"), ".6f"), top)
+            rows.append(
+                (b.name, NAMES.get(name, name), way["status"], *figures, str(way.get("samples") or ""), besides(way))
+            )
+    columns = ("build", "runtime", "verdict", ">relative max", ">cosine", ">top-1", ">images", "besides")
+    return Table("The same photographs through every runtime, against torch", columns, rows) if rows else None
 
 
 def depth(bundles: Sequence[Published]) -> Table:

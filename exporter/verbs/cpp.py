@@ -31,6 +31,6 @@ def run(arguments) -> int:
     def said() -> None:
         print(made["header"])
         print(f"cmake -S deploy/cpp -B {into}/build -DMODEL_INFO={into.resolve()} -DTENSORRT_ROOT=<folder>")
-        print(f"cmake --build {into}/build && {into}/build/{made['program']} {made['engine']} photo.ppm")
+        print(f"cmake --build {into}/build && {into}/build/{made['program']} {made['engine']} photo.png")
 
     return asking.show(arguments, made, said)

@@ -105,14 +105,25 @@ def test_preprocessing_is_pythons_on_photographs(units, tmp_path, size, interpol
     pictures = [images.decode(path) for path in samples.shipped()]
     words = []
     for i, picture in enumerate(pictures):
-        picture.save(tmp_path / f"{i}.ppm")
-        words += [tmp_path / f"{i}.ppm", tmp_path / f"{i}.bin"]
+        kind = ("ppm", "png")[i % 2]
+        picture.save(tmp_path / f"{i}.{kind}")
+        words += [tmp_path / f"{i}.{kind}", tmp_path / f"{i}.bin"]
     units("preprocess", *size, interpolation, crop_pct, mode, *words)
     assert len(pictures) >= 6
     for i, picture in enumerate(pictures):
         found = np.fromfile(tmp_path / f"{i}.bin", np.float32).reshape(3, *size)
         # 1e-3 is what is asked for; one level of 255 would be 0.017, so this holds only where every pixel is the same.
         assert np.abs(found - images.preprocess(picture, how)).max() < 1e-5
+
+
+@pytest.mark.parametrize("size, crop_pct, mode", [
+    ((224, 224), 0.9, "crop"), ((800, 800), 1.0, "squash"), ((800, 800), 0.8, "squash"), ((96, 160), 0.95, "crop"),
+])  # fmt: skip
+def test_what_the_model_sees_of_a_picture_is_pythons(units, tmp_path, size, crop_pct, mode):
+    how = replace(Passport(tmp_path, units.manifest).preprocessing, size=size, crop_pct=crop_pct, mode=mode)
+    for picture in ((480, 640), (301, 77), (1, 1)):
+        found = json.loads(units("window", *size, crop_pct, mode, *picture))
+        np.testing.assert_allclose(found, images.window(picture, how), rtol=1e-12)
 
 
 @pytest.mark.parametrize("dtype, numpy_type", [("float16", np.float16), ("bfloat16", ml_dtypes.bfloat16)])
@@ -194,7 +205,8 @@ def test_answers_are_the_runtimes(units, tmp_path):
 
 
 @pytest.mark.parametrize("data, why", [
-    (b"", "an empty file"), (b"\x89PNG....", "begin with P6"), (b"P6\n2 2\n255\n123", "3 of 12 bytes"),
+    (b"", "an empty file"), (b"\x89PNG....", "begins as none of them"), (b"\xff\xd8\xff\xe0", "a JPEG file"),
+    (b"P6\n2 2\n255\n123", "3 of 12 bytes"),
     (b"P6\n20000 20000\n255\n", "too large"), (b"P6\n0 5\n255\n", "damaged header"), (b"P6 x", "damaged header"),
     (b"P6\n99999999999999999999 1\n255\n", "damaged header"),
 ])  # fmt: skip

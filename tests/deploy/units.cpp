@@ -14,6 +14,7 @@
 #include "vit/latency.hpp"
 #include "vit/numbers.hpp"
 #include "vit/preprocess.hpp"
+#include "vit/read.hpp"
 
 namespace {
 
@@ -86,7 +87,7 @@ void sha256(const Words& w) {
     std::cout << hash.hex() << "\n";
 }
 
-// preprocess HEIGHT WIDTH INTERPOLATION CROP_PCT MODE PPM OUT [PPM OUT ...]; mean and std are the model's.
+// preprocess HEIGHT WIDTH INTERPOLATION CROP_PCT MODE IMAGE OUT [IMAGE OUT ...]; mean and std are the model's.
 void preprocess(const Words& w) {
     vit::Preprocessing how = model_info().preprocessing;
     how.height = std::stoi(w.at(0));
@@ -99,6 +100,19 @@ void preprocess(const Words& w) {
         vit::preprocess(vit::read_image(w[i]), how, pixels.data());
         save(w[i + 1], pixels);
     }
+}
+
+// window HEIGHT WIDTH CROP_PCT MODE of a picture of PICTURE_HEIGHT PICTURE_WIDTH.
+void window(const Words& w) {
+    vit::Preprocessing how = model_info().preprocessing;
+    how.height = std::stoi(w.at(0));
+    how.width = std::stoi(w.at(1));
+    how.crop_pct = std::stod(w.at(2));
+    how.mode = w.at(3);
+    vit::Image image;
+    image.height = std::stoi(w.at(4));
+    image.width = std::stoi(w.at(5));
+    std::cout << json(vit::window(image, how), number) << "\n";
 }
 
 // narrow DTYPE IN OUT BACK: FP32 as DTYPE, and widened again.
@@ -165,7 +179,7 @@ void boxes(const Words& w) {
 
 int main(int count, char** words) {
     const std::vector<std::pair<std::string, void (*)(const Words&)>> verbs{
-        {"info", info},       {"sha256", sha256},   {"preprocess", preprocess}, {"narrow", narrow},
+        {"info", info},       {"sha256", sha256},   {"preprocess", preprocess}, {"window", window}, {"narrow", narrow},
         {"engine", engine},   {"library", library}, {"gpu", gpu},               {"batch", batch},
         {"summary", summary}, {"measure", measure}, {"classes", classes},       {"boxes", boxes}};
     try {

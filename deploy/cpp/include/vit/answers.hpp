@@ -16,7 +16,7 @@ namespace vit {
 struct Answer {
     std::size_t index;
     double share;  // by softmax
-    std::array<double, 4> box;  // left, top, right, bottom in shares of the picture; zeros where there is none
+    std::array<double, 4> box;  // left, top, right, bottom in shares of the model's input; zeros where there is none
 };
 
 inline std::vector<double> softmax(const float* x, std::size_t count) {

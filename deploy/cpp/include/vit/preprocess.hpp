@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <string>
@@ -33,6 +34,15 @@ inline std::pair<int, int> resized(const Image& image, const Preprocessing& how)
     const double ratio = std::min(double(image.height) / height, double(image.width) / width);
     return {static_cast<int>(std::min(std::nearbyint(image.height / ratio), limit)),
             static_cast<int>(std::min(std::nearbyint(image.width / ratio), limit))};
+}
+
+// What the model sees of the picture: left, top, width, height in the picture's pixels. A box in shares of the model's
+// input lies in it.
+inline std::array<double, 4> window(const Image& image, const Preprocessing& how) {
+    const auto [high, wide] = resized(image, how);
+    const double down = double(image.height) / high, across = double(image.width) / wide;
+    return {std::nearbyint((wide - how.width) / 2.0) * across, std::nearbyint((high - how.height) / 2.0) * down,
+            how.width * across, how.height * down};
 }
 
 // 3 x height x width, FP32, written to where `into` points.

@@ -1,0 +1,58 @@
+"""What makes a supervised server start again; the real one is in test_triton.py."""
+
+import pytest
+
+from exporter import supervision
+from exporter.errors import UsageError
+
+
+class Fake:
+    """A server whose processes are told, not run."""
+
+    def __init__(self, fails=False):
+        self.process = type("Process", (), {"poll": lambda _: self.code})()
+        self.code, self.crashed, self.stopped, self.fails = None, [], 0, fails
+
+    def crashed_workers(self):
+        return self.crashed
+
+    def stop(self, seconds=0):
+        self.stopped += 1
+
+    def wait(self):
+        if self.fails:
+            raise UsageError("the server does not start")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(supervision, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(supervision, "GRACE_SECONDS", 0.05)
+
+
+def test_a_worker_that_is_reaped_at_once_is_no_reason_to_start_again(quick):
+    made = supervision.Kept(Fake(), Fake, lambda text: None)
+    made.server.crashed = [7]
+    assert made._down() == ""
+    made.server.crashed = []
+    assert made._down() == ""
+    made.server.crashed = [7]
+    made.ended.wait(0.06)
+    assert made._down() == ""  # seen again for the first time
+    made.ended.wait(0.06)
+    assert made._down() == "worker 7 died"
+
+
+def test_a_server_that_does_not_come_back_is_given_up_with_its_reason(quick):
+    first, starts = Fake(), []
+    first.code = -9
+
+    def start():
+        starts.append(Fake(fails=True))
+        return starts[-1]
+
+    made = supervision.Kept(first, start, lambda text: None)
+    made.watch()
+    assert made.ended.is_set() and made.failed.what == "the server does not start"
+    assert len(starts) == supervision.ATTEMPTS and first.stopped == 1 and made.recovered == 0
+    assert made.restarts == ["the server ended (signal 9)"]
