@@ -46,7 +46,8 @@ class Operand:
 
 @dataclass(frozen=True)
 class Attention:
-    """One attention. ``scale`` has a number for each head; ``bias`` is None or (windows or 1, heads, queries, keys).
+    """One attention. ``scale`` has a number for each head; ``bias`` is None or (windows or 1, heads or 1, queries,
+    keys).
 
     ``result`` is the tensor that its readers read: its rows are the windows' tokens in ``order``, its columns are
     those of all heads; ``shape`` is its shape with -1 for the axis that grows with the batch.

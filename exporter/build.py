@@ -60,9 +60,11 @@ class Build:
 
     @functools.cached_property
     def module(self) -> torch.nn.Module:
-        """The torch module with its weights; the stages that run it share one."""
-        from exporter import weights
+        """The torch module with its weights; the stages that run it share one. What cannot fit is refused before."""
+        from exporter import fits, weights
 
+        self.note("counting memory")
+        fits.check(self.recipe, self.request.batch)
         self.note("building the torch module")
         return weights.module(self.recipe, self.weights, self.spec, self._resampled)
 

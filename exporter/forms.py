@@ -46,7 +46,7 @@ def windows_operator(e: Emitter, a: Attention) -> gs.Tensor:
     q = q if rest is None else e.op("Mul", q, rest)
     folded = [e.reshape(t, -1, a.windows * a.heads, a.tokens, a.q.columns.shape[1]) for t in (q, k, v)]
     if a.bias is not None:
-        bias = np.broadcast_to(a.bias, (a.windows, *a.bias.shape[1:]))
+        bias = np.broadcast_to(a.bias, (a.windows, a.heads, *a.bias.shape[2:]))
         folded.append(bias.reshape(1, a.windows * a.heads, *a.bias.shape[2:]))
     mixed = e.op("Attention", *folded, scale=1.0)
     return _from_windows(e, a, e.reshape(mixed, -1, a.windows, a.heads, a.tokens, a.q.columns.shape[1]))

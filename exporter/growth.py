@@ -29,6 +29,9 @@ class Cost:
     V. ``attention_elements``: of all attention matrices together, ``widest_attention`` of the largest of them.
     ``widest``: elements of the largest operator's inputs and output, weights and attention matrices left out;
     ``parameters`` of all weights.
+    ``matrices`` are attention matrices that torch writes out, as shapes of one image: (heads, queries, keys) mostly.
+    ``held``: elements of the largest operator's inputs and output, matrices with them: no run of torch holds less.
+    ``stored_bytes`` of weights and buffers.
     """
 
     image: tuple[int, int]
@@ -38,6 +41,9 @@ class Cost:
     attention_elements: int
     widest_attention: int
     widest: int
+    matrices: tuple[tuple[int, ...], ...] = ()
+    held: int = 0
+    stored_bytes: int = 0
 
     def needed(self, batch: int, weight_bytes: float, activation_bytes: float) -> int:
         """Bytes that an engine needs on the GPU: its weights and the largest operator's activations.
@@ -47,7 +53,8 @@ class Cost:
         return round(self.parameters * weight_bytes + batch * self.widest * activation_bytes)
 
     def as_dict(self) -> dict:
-        return asdict(self) | {"image": list(self.image)}
+        found = asdict(self) | {"image": list(self.image)}
+        return {name: value for name, value in found.items() if name not in ("matrices", "held", "stored_bytes")}
 
 
 def sizes(recipe: Recipe) -> list[tuple[int, int]]:
@@ -76,7 +83,7 @@ def cost(recipe: Recipe, on_values: bool = True) -> Cost | None:
     spec = ModuleSpec(recipe.preprocessing.size, recipe.classes)
     try:
         with torch.device("meta"):
-            return _counted(recipe.build(spec), recipe, "meta")
+            return _counted(recipe.build(spec).to("meta"), recipe, "meta")  # some tensors ignore the context
     except Exception:  # whatever a module does with a tensor's values has an error of its own
         return _counted(recipe.build(spec), recipe, "cpu") if on_values else None
 
@@ -94,6 +101,8 @@ def _counted(module, recipe: Recipe, device: str) -> Cost:
     products = sum(v for k, v in by_operator.items() if not k.startswith(FUSED))
     fused = sum(o.fused_flops for o in seen)  # the counter does not know every device's fused attention
     matrices = {o.matrix for o in seen if o.matrix}
+    written = tuple(o.matrix for o in seen if o.matrix and not o.fused_flops)
+    stored = {_storage(t): t.untyped_storage().nbytes() for t in (*module.parameters(), *module.buffers())}
     return Cost(
         recipe.preprocessing.size,
         sum(p.numel() for p in module.parameters()),
@@ -102,6 +111,9 @@ def _counted(module, recipe: Recipe, device: str) -> Cost:
         sum(map(math.prod, (o.matrix for o in seen if o.matrix))),
         max(map(math.prod, matrices), default=0),
         max(sum(math.prod(shape) for shape in o.shapes if not _is_matrix(shape, matrices)) for o in seen),
+        written,
+        max(sum(map(math.prod, o.shapes)) for o in seen),
+        sum(stored.values()),
     )
 
 

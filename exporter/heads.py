@@ -60,7 +60,7 @@ def by_head(scale: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def by_window(bias: np.ndarray | None, groups: np.ndarray, tokens: int, keys: int) -> np.ndarray | None:
-    """The bias as (windows or 1, heads, queries, keys); None where it adds nothing."""
+    """The bias as (windows or 1, heads or 1, queries, keys); None where it adds nothing."""
     if bias is None or not bias.any():
         return None
     if bias.shape[-2:] != (tokens, keys):
@@ -68,7 +68,8 @@ def by_window(bias: np.ndarray | None, groups: np.ndarray, tokens: int, keys: in
     windows, heads = groups.max(0) + 1
     made = np.empty((windows, heads, tokens, keys), np.float32)
     made[groups[:, 0], groups[:, 1]] = _groups(bias, groups)
-    return made[:1] if (made == made[:1]).all() else made
+    made = made[:1] if (made == made[:1]).all() else made
+    return made[:, :1] if (made == made[:, :1]).all() else made
 
 
 def _groups(values: np.ndarray, groups: np.ndarray) -> np.ndarray:

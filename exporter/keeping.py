@@ -1,8 +1,9 @@
 """Which nodes of a narrow graph compute in FP32, and why.
 
 Sums and powers do where the precision says so; what was seen to leave the type's range on real images; nodes with a
-constant that the type does not have; what carries such a constant's values on; and the elementwise steps between two
-nodes that stay, whose large intermediates would pass through the narrow type after all.
+constant that the type does not have; what carries such a constant's values on; the elementwise steps between two nodes
+that stay, whose large intermediates would pass through the narrow type after all; and the steps by whose results an
+ArgMin or ArgMax tells near values apart.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ MOVES = frozenset(
 """Operators that move values and change none: they take the type of what they move."""
 
 ELEMENTWISE = frozenset("Add Sub Mul Div Neg Abs Max Min Clip Where Relu".split())
+
+DECIDE = frozenset({"ArgMin", "ArgMax"})
 
 CARRY_LARGE = MOVES | ELEMENTWISE
 CARRY_SMALL = MOVES | {"Add", "Max", "Clip", "Where", "Sqrt"}
@@ -63,6 +66,7 @@ def kept(
                 found[node.name] = beyond[name]
     _keep_readers(nodes, _constants(model), precision.element_type, found)
     _keep_between(nodes, types, found)
+    _keep_decisive(nodes, types, precision, found)
     return found
 
 
@@ -127,3 +131,13 @@ def _keep_between(nodes: list, types: dict[str, int], found: dict[str, str]) -> 
             before.add(node.name)
             if node.op_type in ELEMENTWISE:
                 found.setdefault(node.name, "between two nodes in FP32")
+
+
+def _keep_decisive(nodes: list, types: dict[str, int], precision: Precision, found: dict[str, str]) -> None:
+    """Keep what an ArgMin or ArgMax decides by, back to where matrix products or anything else made it."""
+    steps = MOVES | ELEMENTWISE | precision.keep_fp32
+    decisive: set[str] = set()
+    for node in reversed(nodes):
+        if node.op_type in DECIDE or (node.op_type in steps and decisive & set(node.output)):
+            found.setdefault(node.name, "the nearest of near values is told in FP32")
+            decisive |= {name for name in node.input if _is_float(name, types)}

@@ -64,9 +64,27 @@ def test_nothing_between_product_and_softmax():
     assert found.product.op == "MatMul" and found.bias is None and (found.scale == 1).all()
 
 
+CAUSAL = np.tril(np.ones((3, 3), bool))
+
+
+@pytest.mark.parametrize("low", [-np.inf, np.finfo(np.float32).min, -1e9])
+@pytest.mark.parametrize("line", ["s = Where (seen, a, low)", "s = Where (unseen, low, a)"])
+def test_a_causal_mask_is_a_bias_that_every_type_has(line, low):
+    masks = {"seen": CAUSAL, "unseen": ~CAUSAL, "low": np.float32(low)}
+    found = steps(f"m = Mul (d, number)\n a = Add (m, table)\n {line}", **masks)
+    assert (found.scale == 0.5).all()
+    expected = np.where(CAUSAL, OPERANDS["table"], np.float32(scores.HIDDEN))
+    np.testing.assert_array_equal(found.bias, np.broadcast_to(expected, (2, 2, 3, 3)))
+    assert np.isfinite(found.bias.astype(np.float16)).all()
+
+
 @pytest.mark.parametrize(
     "lines, says",
     [
+        ("s = Where (seen, d, row)", "that a softmax may see"),
+        ("a = Where (seen, d, low)\n s = Mul (a, tiny)", "that a softmax may see"),
+        ("s = Where (none, d, low)", "hides every key"),
+        ("f = ReduceMin <keepdims = 0> (q)\n h = Greater (f, row)\n s = Where (h, d, low)", "depends on the input"),
         ("s = Div (number, d)", "depends on the input"),
         ("s = Mul (d, d)", "depends on the input"),
         ("s = Relu (d)", "depends on the input"),
@@ -77,6 +95,7 @@ def test_nothing_between_product_and_softmax():
     ],
 )
 def test_refused(lines, says):
-    weights = {"zero": np.float32(0), "nan": np.float32(np.nan), "flat": i64(-1, 2, 9), "back": i64(-1, 2, 3, 3)}
+    weights = {"seen": CAUSAL, "none": np.zeros(3, bool), "low": np.float32(-1e9), "tiny": np.float32(1e-9)}
+    weights |= {"zero": np.float32(0), "nan": np.float32(np.nan), "flat": i64(-1, 2, 9), "back": i64(-1, 2, 3, 3)}
     with pytest.raises(Refusal, match=says):
         steps(lines, **weights)

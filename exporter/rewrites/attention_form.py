@@ -6,7 +6,7 @@ After, in the form ``windows`` (B images, W windows of N tokens, H heads of D fe
 
     q, k, v = three Linears           (B, W N, H D), the scale inside Q's weight and bias
     each Reshape (B, W, N, H, D), Transpose (B, W, H, N, D), K's last two axes exchanged
-    MatMul, Add of one constant (W or 1, H, N, N), Softmax, MatMul, Transpose, Reshape (B, W N, H D)
+    MatMul, Add of one constant (W or 1, H or 1, N, N), Softmax, MatMul, Transpose, Reshape (B, W N, H D)
 
 Matches: one for each attention. Refused, with the reason recorded: scores that depend on the input otherwise (a
 computed mask), a bias that differs between images, heads that are not columns of a linear layer, keys that are

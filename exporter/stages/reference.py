@@ -18,7 +18,7 @@ CODE = (
     "calibration.images",
 )
 CHUNK = 8
-"""Images in one run: enough for the matrix products, little enough for the memory."""
+"""Images in one run, if the profile's batch allows: enough for the matrix products, little enough for the memory."""
 
 
 def parts(build: Build) -> dict:
@@ -48,10 +48,11 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
 
     module = build.module
     build.note(f"torch on {len(samples.pixels)} images")
-    starts = range(0, len(samples.pixels), CHUNK)
+    chunk = min(CHUNK, build.request.batch.max)
+    starts = range(0, len(samples.pixels), chunk)
     name = build.recipe.inputs[0].name
     found = parity.run(
-        parity.TorchRunner(module, build.recipe), [{name: samples.pixels[i : i + CHUNK]} for i in starts]
+        parity.TorchRunner(module, build.recipe), [{name: samples.pixels[i : i + chunk]} for i in starts]
     )
     outputs = {key: np.concatenate([batch[key] for batch in found]) for key in found[0]}
     np.savez(folder / "reference.npz", **outputs)

@@ -19,12 +19,19 @@ WANTED = {
     "r26_vit_s32",
     "r50_vit_b16",
     "non_local_r50",
+    "lr_net_50",
+    "sasa_r50",
+    "sagan_d",
+    "igpt_s",
     "gmlp_s",
     "resnet50",
     "detr_r50",
 }
-UNFUSED = {"mvit_v2", "non_local"}
-"""Families whose attentions the compiler does not fuse; their files say why."""
+FUSED_IN_PART = {"mvit_v2": 0, "non_local": 0, "lr_net": 0, "sasa": 13, "sagan": 0}
+"""Families some of whose attentions the compiler does not fuse, and how many it does; their files say why."""
+
+WINDOWED = {"lr_net", "sasa"}
+"""Families whose dense blocks multiply more than the paper counts: their own tests count by the formulas."""
 
 
 def on_meta(recipe, classes=None):
@@ -43,7 +50,10 @@ def test_parameters_and_gflops_are_the_published_ones(recipe):
     device = "cpu" if recipe.family == "detr" else "meta"  # DETR's forward reads a value of its mask
     with torch.device(device):
         module = recipe.build(ModuleSpec(recipe.preprocessing.size, recipe.classes))
+    module.to(device)  # transformers' ImageGPT makes some weights on the CPU whatever the context says
     assert sum(p.numel() for p in module.parameters()) / 1e6 == pytest.approx(parameters, rel=0.01)
+    if recipe.family in WINDOWED:
+        return
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         module(torch.zeros(1, *recipe.inputs[0].shape, device=device))
@@ -63,8 +73,8 @@ def test_a_recipe_says_what_it_promises(recipe):
     assert recipe.paper
     due = {step.name: step.matches for step in recipe.rewrites}
     assert tuple(due) == CANONICAL and due["share_constants"] is None
-    if recipe.family in UNFUSED:
-        assert not recipe.fused_attention
+    if recipe.family in FUSED_IN_PART:
+        assert set(recipe.fused_attention.values()) <= {FUSED_IN_PART[recipe.family]}
         return
     assert (due["attention_form"] or 0) == recipe.attention_blocks
     assert set(recipe.tolerances) == set(registry.precisions())
