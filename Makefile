@@ -120,8 +120,8 @@ accuracy: model $(READY)  ## how often torch, the rewritten and the typed graph 
 train: model $(READY)  ## train a small model on handwritten digits: vit_digits, swin_digits, mixer_digits
 	@$(RUN) -m recipes.trained.train "$$MODEL"
 
-report: model $(READY)  ## one HTML file of all that was built, OUT/MODEL/report.html; DEPTH=1 measures block by block
-	@$(RUN) -m exporter report $(REPORT)
+report: $(if $(SWEEP),,model) $(READY)  ## one HTML file of all that was built, OUT/MODEL/report.html; DEPTH=1 measures block by block; of a SWEEP=file
+	@$(RUN) -m exporter report $(if $(SWEEP),--sweep "$$SWEEP" $(if $(OUT),--out "$$OUT"),$(REPORT))
 
 triton: model $(READY)  ## a bundle as a model repository of Triton Inference Server, in REPO (models by default)
 	@$(RUN) -m exporter triton "$$MODEL" --precision "$$PRECISION" $(if $(OUT),--out "$$OUT") \

@@ -6,6 +6,7 @@ graph is run as its numerics twin (:mod:`exporter.numerics`); the engine where a
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from calibration import labelled
-from exporter import detection, metrics, numerics, parity, pipeline
+from exporter import detection, jsonfile, metrics, numerics, parity, pipeline
 from exporter.backends import tensorrt
 from exporter.backends.onnxruntime import run, session
 from exporter.errors import UsageError
+from exporter.files import unwritable, write_json
 from exporter.progress import Progress
 from exporter.stages import calibrate, engine_parity, form, place, rewrite, trace, typed, weights
 from exporter.stages import compile as compile_stage
@@ -26,6 +28,7 @@ from exporter.types import Request
 
 STAGES = (weights, trace, rewrite, form, calibrate, place, typed)
 BATCH = 8
+FILE = "accuracy.json"
 NAMED = 20
 """Images with another answer that are reported by name."""
 
@@ -91,7 +94,23 @@ def accuracy(request: Request, progress: Progress, data: Path | None = None) -> 
 
 
 def _report(build, data: str, images: int, skipped: dict, rows: dict) -> dict[str, Any]:
+    """The report; where the bundle of this graph is there, it is laid beside it for ``make report``."""
+    found = _found(build, data, images, skipped, rows)
+    request = build.request
+    folder = request.out / request.recipe.folder / request.precision.name
+    with contextlib.suppress(jsonfile.Damaged):
+        there = jsonfile.read(folder / "manifest.json", {"stages": {"type": str}})
+        if there["stages"]["type"] == found["stage"]:
+            try:
+                write_json(folder / FILE, found)
+            except OSError as error:
+                raise unwritable(folder, error) from None
+    return found
+
+
+def _found(build, data: str, images: int, skipped: dict, rows: dict) -> dict[str, Any]:
     return {
+        "stage": build.entries["type"].key,
         "model": build.recipe.name,
         "precision": build.request.precision.name,
         "weights": dict(build.entries["weights"].meta),

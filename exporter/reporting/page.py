@@ -11,7 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from exporter.errors import UsageError
-from exporter.reporting import differences, eight_bits, inputs, labels, latency, pictures, plots, tables, verdicts
+from exporter.reporting import (
+    accuracies,
+    differences,
+    eight_bits,
+    inputs,
+    labels,
+    latency,
+    pictures,
+    plots,
+    rooflines,
+    tables,
+    verdicts,
+)
 from exporter.reporting.differences import Differences, Row
 from exporter.reporting.published import Published, Unread
 from exporter.reporting.tables import Table, number
@@ -62,6 +74,8 @@ def contents(out: Path, model: str, bundles: Sequence[Published], unread: Sequen
         "worst": [w for b in bundles if b.name in known for w in _worst(out, b, known[b.name], words)],
         "engines": tables.engines(bundles),
         "roofline": _roofline(bundles),
+        "under_the_roof": rooflines.of(bundles),
+        "accuracy": accuracies.of(bundles),
         "blocks": tables.blocks(bundles) if any(b.kernels for b in bundles) else None,
         "explained": any(b.before is not None for b in bundles),
         "unexplained": [b.name for b in bundles if b.kernels and b.before is None],

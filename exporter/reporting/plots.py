@@ -150,6 +150,36 @@ def bars(title: str, unit: str, groups: Mapping[str, Mapping[str, float]]) -> Ma
     return _both(title, 85 + 16 * count, draw)
 
 
+def scatter(
+    title: str,
+    axes_names: tuple[str, str],
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    roofs: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    logarithmic: bool = False,
+) -> Markup:
+    """Points of each bundle, and ``roofs``: broken lines with their names at their ends."""
+
+    def draw(figure, narrow: bool) -> None:
+        axes = figure.add_subplot()
+        for name, line in (roofs or {}).items():
+            axes.plot(*zip(*line, strict=True), color=INK, linewidth=1, marker="none")
+            axes.annotate(_plain(name), line[-1], xytext=(-2, 3), textcoords="offset points", ha="right", va="bottom")
+        for name, points in series.items():
+            good = [point for point in points if all(map(isfinite, point)) and (not logarithmic or min(point) > 0)]
+            style = look(name).line() | {"linestyle": "none"}
+            axes.plot([x for x, _ in good], [y for _, y in good], label=_plain(name), markersize=5, **style)
+        if logarithmic:
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+        else:
+            axes.margins(0.12)
+        axes.set_xlabel(axes_names[0])
+        axes.set_ylabel(axes_names[1])
+        _legend(axes, len(series))
+
+    return _both(title, 290, draw)
+
+
 def _short(block: str) -> str:
     """A block's name without its first parts where it is long: ``encoder.layers.0``."""
     parts = block.split(".")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from exporter import asking
 
@@ -11,7 +12,8 @@ HELP = "one HTML file of what was built of a model: verdicts, differences, kerne
 
 def arguments(verb: argparse.ArgumentParser) -> None:
     add = verb.add_argument
-    add("model", help="a recipe's name (see: list)")
+    add("model", nargs="?", help="a recipe's name (see: list)")
+    add("--sweep", help="report on the sweep of this file's name instead, in OUT/sweep")
     add("--precision", default="all", help="precisions, comma-separated (default: all that were built)")
     add("--out", default="build", help="where bundles and the cache are (default: build)")
     add("--depth", action="store_true", help="measure the error block by block first, where nobody did")
@@ -23,9 +25,20 @@ def arguments(verb: argparse.ArgumentParser) -> None:
 
 def run(arguments) -> int:
     from exporter import report, request
+    from exporter.errors import UsageError
     from exporter.progress import Progress
+    from exporter.reporting import sweep_page
 
     out = request.parse_out(arguments.out)
+    if (arguments.model is None) == (arguments.sweep is None):
+        raise UsageError(
+            "report wants a model, or --sweep", found="both" if arguments.model else "neither", expected="one of them",
+            next="python -m exporter report swin_t   or   report --sweep <file>",
+        )  # fmt: skip
+    if arguments.sweep:
+        made = sweep_page.report(Path(arguments.sweep).stem, out)
+        said = f"{made['passed']} of {made['cells']} passed\nreport: {made['report']} ({made['bytes'] / 1e3:.0f} kB)"
+        return asking.show(arguments, made, lambda: print(said))
     found = report.report(
         arguments.model,
         out,
