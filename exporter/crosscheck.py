@@ -150,7 +150,7 @@ def _served(bundle, model, files, pixels, reference, here, scratch: Path) -> dic
         raise NotRun("the client has no bfloat16 arrays")
     made = triton.write(bundle.folder, scratch / "models", "python", allow_random=True)
     ports = serving.free_ports(2)
-    with serving.started(scratch / "models", *ports, log=scratch / "server.log"):
+    with serving.started(scratch / "models", *ports, log=scratch / "server.log", patience=1):
         found: dict[str, list[np.ndarray]] = {name: [] for name in outputs}
         with client.Client(ports[1], made["model"], spec["name"], outputs[0]) as asking:
             for i in range(0, len(pixels), model.largest):
