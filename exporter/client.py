@@ -13,7 +13,7 @@ import numpy as np
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-FAULTS_OF_THE_REQUEST = ("INVALID_ARGUMENT", "UNIMPLEMENTED", "PERMISSION_DENIED", "UNAUTHENTICATED")
+FAULTS_OF_THE_REQUEST = ("INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED", "PERMISSION_DENIED", "UNAUTHENTICATED")
 PAUSE_SECONDS = 0.05
 TRY_SECONDS = 20.0
 """How long one try may take: the largest model's batch in a long queue, on a CPU."""

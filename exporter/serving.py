@@ -197,15 +197,19 @@ def log_file() -> Path:
 
 @contextlib.contextmanager
 def started(
-    repository: Path, http: int = 8000, grpc: int = 8001, *, control: str = "none", log: Path | None = None
-) -> Iterator[Server]:
-    """A server that is ready, stopped at the end; :class:`UsageError` with its own words where it does not start."""
+    repository: Path, http: int = 8000, grpc: int = 8001, *, control: str = "none", log: Path | None = None,
+    patience: float = STOP_SECONDS,
+) -> Iterator[Server]:  # fmt: skip
+    """A server that is ready, given ``patience`` seconds at the end to stop by itself.
+
+    Raises :class:`UsageError` with its own words where it does not start.
+    """
     server = launch(repository, http, grpc, control, log or log_file())
     try:
         server.wait()
         yield server
     finally:
-        server.stop()
+        server.stop(patience)
 
 
 def is_ready(http: int, model: str = "") -> bool:

@@ -157,7 +157,7 @@ def server(bundle, detector, tmp_path_factory):
     triton.write(detector, repository)
     ports = serving.free_ports(2)
     log = repository.parent / "server.log"
-    with serving.started(repository, *ports, control="poll", log=log):
+    with serving.started(repository, *ports, control="poll", log=log, patience=0.5):
         yield ports, repository
 
 
@@ -319,6 +319,10 @@ def test_a_request_that_is_wrong_is_not_asked_again(server):
             asking.infer(np.zeros((1, 3, 32, 31), np.float32))
         assert asking.retried == 0
         assert asking.answer(rows(3))[1].shape == (3, 10) and asking.retried == 0
+    with Client(server[0][1], "nobody", "pixels", "logits") as asking:
+        with pytest.raises(InferenceServerException, match="unknown model"):
+            asking.infer(rows(1))
+        assert asking.retried == 0
 
 
 def test_a_server_that_is_away_is_asked_until_the_patience_ends():
