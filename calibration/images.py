@@ -128,12 +128,29 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def preprocess(image: Image.Image, how: Preprocessing) -> np.ndarray:
-    """One RGB image as (3, H, W) float32, resized, cropped and normalised as ``how`` says."""
+    """One RGB image as (3, H, W) float32, resized, cropped and normalised as ``how`` says; a clip as (3, T, H, W)."""
     height, width = _resized(image, how)
     image = image.resize((width, height), Image.Resampling(INTERPOLATION[how.interpolation]))
-    pixels = np.asarray(_center_crop(image, *how.size), dtype=np.float32) / np.float32(255)
+    if how.frames:
+        return np.stack([_normalised(_center_crop(image, *how.size, at), how) for at in _pan(how, width)], 1)
+    return _normalised(_center_crop(image, *how.size), how)
+
+
+def _normalised(image: Image.Image, how: Preprocessing) -> np.ndarray:
+    pixels = np.asarray(image, dtype=np.float32) / np.float32(255)
     normalised = (pixels - np.asarray(how.mean, np.float32)) / np.asarray(how.std, np.float32)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1))
+
+
+PAN = 2
+"""Pixels that the camera of a clip moves to the right from frame to frame."""
+
+
+def _pan(how: Preprocessing, width: int) -> list[int]:
+    """How far from the middle each frame is cut out, inside of an image so many pixels wide."""
+    left = round((width - how.size[1]) / 2)
+    steps = (PAN * frame - PAN * (how.frames - 1) // 2 for frame in range(how.frames))
+    return [min(max(step, -left), width - how.size[1] - left) for step in steps]
 
 
 def _resized(image: Image.Image, how: Preprocessing) -> tuple[int, int]:
@@ -151,8 +168,8 @@ def _resized(image: Image.Image, how: Preprocessing) -> tuple[int, int]:
     return round(image.height / ratio), round(image.width / ratio)
 
 
-def _center_crop(image: Image.Image, height: int, width: int) -> Image.Image:
-    """The middle ``height`` x ``width``."""
-    left = round((image.width - width) / 2)
+def _center_crop(image: Image.Image, height: int, width: int, aside: int = 0) -> Image.Image:
+    """The middle ``height`` x ``width``, or what is so many pixels to the right of it."""
+    left = round((image.width - width) / 2) + aside
     top = round((image.height - height) / 2)
     return image.crop((left, top, left + width, top + height))
