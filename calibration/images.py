@@ -128,10 +128,16 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def preprocess(image: Image.Image, how: Preprocessing) -> np.ndarray:
-    """One RGB image as (3, H, W) float32, resized, cropped and normalised as ``how`` says."""
+    """One RGB image as (3, H, W) float32, resized, cropped and normalised as ``how`` says; a clip as (3, T, H, W)."""
     height, width = _resized((image.height, image.width), how)
     image = image.resize((width, height), Image.Resampling(INTERPOLATION[how.interpolation]))
-    pixels = np.asarray(_center_crop(image, *how.size), dtype=np.float32) / np.float32(255)
+    if how.frames:
+        return np.stack([_normalised(_center_crop(image, *how.size, at), how) for at in _pan(how, width)], 1)
+    return _normalised(_center_crop(image, *how.size), how)
+
+
+def _normalised(image: Image.Image, how: Preprocessing) -> np.ndarray:
+    pixels = np.asarray(image, dtype=np.float32) / np.float32(255)
     normalised = (pixels - np.asarray(how.mean, np.float32)) / np.asarray(how.std, np.float32)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1))
 
@@ -142,6 +148,17 @@ def window(size: tuple[int, int], how: Preprocessing) -> tuple[float, float, flo
     top, left = (round((long - short) / 2) for long, short in zip((height, width), how.size, strict=True))
     down, across = size[0] / height, size[1] / width
     return left * across, top * down, how.size[1] * across, how.size[0] * down
+
+
+PAN = 2
+"""Pixels that the camera of a clip moves to the right from frame to frame."""
+
+
+def _pan(how: Preprocessing, width: int) -> list[int]:
+    """How far from the middle each frame is cut out, inside of an image so many pixels wide."""
+    left = round((width - how.size[1]) / 2)
+    steps = (PAN * frame - PAN * (how.frames - 1) // 2 for frame in range(how.frames))
+    return [min(max(step, -left), width - how.size[1] - left) for step in steps]
 
 
 def _resized(size: tuple[int, int], how: Preprocessing) -> tuple[int, int]:
@@ -159,8 +176,8 @@ def _resized(size: tuple[int, int], how: Preprocessing) -> tuple[int, int]:
     return round(size[0] / ratio), round(size[1] / ratio)
 
 
-def _center_crop(image: Image.Image, height: int, width: int) -> Image.Image:
-    """The middle ``height`` x ``width``."""
-    left = round((image.width - width) / 2)
+def _center_crop(image: Image.Image, height: int, width: int, aside: int = 0) -> Image.Image:
+    """The middle ``height`` x ``width``, or what is so many pixels to the right of it."""
+    left = round((image.width - width) / 2) + aside
     top = round((image.height - height) / 2)
     return image.crop((left, top, left + width, top + height))

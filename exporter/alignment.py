@@ -84,8 +84,8 @@ def _alignments(reference: np.ndarray, tensor: np.ndarray) -> Iterator[Alignment
 
 
 def _axes(tensor: np.ndarray) -> tuple[int, ...]:
-    """Where channels may be: first after the batch for images (B, C, H, W), last for anything."""
-    return (1, tensor.ndim - 1) if tensor.ndim == 4 else (tensor.ndim - 1,)
+    """Where channels may be: first after the batch for images (B, C, H, W) and clips, last for anything."""
+    return (1, tensor.ndim - 1) if tensor.ndim >= 4 else (tensor.ndim - 1,)
 
 
 def _as_rows(tensor: np.ndarray, axis: int) -> np.ndarray:

@@ -180,9 +180,10 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
             "std": list(how.std),
             "crop_pct": how.crop_pct,
             "mode": how.mode,
-            "layout": "NCHW",
+            "layout": how.layout,
             "colour": "RGB",
-        },
+        }
+        | ({"frames": how.frames} if how.frames else {}),
         "batch": {"min": request.batch.min, "opt": request.batch.opt, "max": request.batch.max},
         "opset": typed.meta["opset"],
         "rewrites": rewrites,

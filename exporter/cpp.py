@@ -15,6 +15,7 @@ import numpy as np
 
 from exporter import passport
 from exporter.backends.tensorrt import RTX_TARGETS
+from exporter.errors import UsageError
 from exporter.files import unwritable, write_atomically
 from exporter.passport import ENGINE, Passport
 
@@ -29,6 +30,15 @@ def write(folder: Path, into: Path, allow_random: bool = False) -> dict[str, Any
     """
     bundle = passport.read(folder)
     passport.fit_to_serve(bundle, "cpp", allow_random)
+    if bundle.preprocessing.frames:
+        raise UsageError(
+            "the C++ programs take one picture at a time",
+            model=bundle.manifest["model"],
+            stage="cpp",
+            found=f"clips of {bundle.preprocessing.frames} frames",
+            expected="a model of images",
+            next=f"make triton MODEL={bundle.manifest['model']} PRECISION={bundle.manifest['precision']}",
+        )
     text = header(bundle)
     try:
         into.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ MANIFEST = {
     "inputs": (TENSOR, ...),
     "outputs": (TENSOR, ...),
     "preprocessing": {"size": (SIZE, SIZE), "mean": (FINITE,) * 3, "std": (FINITE,) * 3, "interpolation": LINE,
-                      "crop_pct": FINITE, "mode": LINE},
+                      "crop_pct": FINITE, "mode": LINE, "frames?": SIZE},
     "batch": {"min": SIZE, "opt": SIZE, "max": SIZE},
     "rewrites": [{"name": str, "matches": int, "nodes_before": int, "nodes_after": int,
                   "max_abs_error?": NUMBER}],
@@ -78,7 +78,7 @@ class Passport:
         """How a photograph becomes the model's input."""
         said = self.manifest["preprocessing"]
         triples = {key: tuple(float(n) for n in said[key]) for key in ("mean", "std")}
-        rest = {key: said[key] for key in ("interpolation", "crop_pct", "mode")}
+        rest = {key: said[key] for key in ("interpolation", "crop_pct", "mode")} | {"frames": said.get("frames", 0)}
         return Preprocessing(size=tuple(said["size"]), **triples, **rest)
 
     @property

@@ -187,7 +187,7 @@ def model_rows() -> list[dict]:
             "family": r.family,
             "parameters_m": r.published[0],
             "gflops": r.published[1],
-            "input": f"3x{r.preprocessing.size[0]}x{r.preprocessing.size[1]}",
+            "input": "x".join(map(str, r.preprocessing.shape)),
             "attention_blocks": r.attention_blocks,
             "precisions": list(r.tolerances),
             "weights": r.hub,

@@ -70,7 +70,9 @@ def export(module: torch.nn.Module, recipe: Recipe) -> onnx.ModelProto:
     finally:
         gc.enable()
     model = program.model
+    _refuse_fixed_batch(model, recipe)
     fold_constants(model)
+    _drop_misshapen_biases(model)
     for clean in (
         common.RemoveUnusedNodesPass(),
         common.CommonSubexpressionEliminationPass(),
@@ -86,6 +88,28 @@ def export(module: torch.nn.Module, recipe: Recipe) -> onnx.ModelProto:
     model.graph.name = recipe.name
     model.producer_version = torch.__version__
     return ir.to_proto(model)
+
+
+def _refuse_fixed_batch(model, recipe: Recipe) -> None:
+    """Raise where the module made a number of the batch, and torch specialised on it without a word."""
+    size = model.graph.inputs[0].shape[0]
+    if isinstance(size, int):
+        raise UsageError(
+            "the module fixes its batch",
+            model=recipe.name,
+            stage="trace",
+            found=f"a graph for {size} images, those of the example, and no others",
+            expected="a module that takes any number of images",
+            next="x.shape[0] in place of len(x) or int(...), and no branch on it",
+        )
+
+
+def _drop_misshapen_biases(model) -> None:
+    """Take away the zeros that the exporter adds to a 3-d convolution without bias: it gives them two axes."""
+    for node in model.graph:
+        bias = node.inputs[2].const_value if node.op_type == "Conv" and len(node.inputs) > 2 else None
+        if bias is not None and len(bias.shape) != 1 and not bias.numpy().any():
+            node.resize_inputs(2)
 
 
 def _line(error: BaseException) -> str:

@@ -51,6 +51,9 @@ class Preprocessing:
     The image is resized to cover ``size / crop_pct`` (``mode`` ``crop``, which keeps the aspect ratio) or to just that
     (``squash``, which gives it up), then the centre of ``size``, height and width, is cut out. Pixels are scaled to
     0..1, then ``(x - mean) / std`` per channel; the layout is NCHW.
+
+    ``frames`` makes a clip of the photograph, NCTHW: a camera that moves to the right, two pixels a frame, about the
+    centre, as far as the resized image reaches. 0 is one image.
     """
 
     size: tuple[int, int]
@@ -59,6 +62,16 @@ class Preprocessing:
     interpolation: str = "bicubic"
     crop_pct: float = 1.0
     mode: str = "crop"
+    frames: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The input's axes after the batch."""
+        return (3, self.frames, *self.size) if self.frames else (3, *self.size)
+
+    @property
+    def layout(self) -> str:
+        return "NCTHW" if self.frames else "NCHW"
 
 
 @dataclass(frozen=True)
@@ -197,7 +210,8 @@ class Recipe:
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        return (TensorSpec(self.input_name, "normalised RGB, NCHW", (3, *self.preprocessing.size)),)
+        how = self.preprocessing
+        return (TensorSpec(self.input_name, f"normalised RGB, {how.layout}", how.shape),)
 
 
 def safe_name(name: str) -> str:

@@ -217,3 +217,22 @@ def test_what_is_kept_is_reported_with_the_reason(precision, reason):
         "blocks.0/Add_3": "between two nodes in FP32",
         "blocks.0/Sqrt_4": "Sqrt sums or powers in FP32",
     }
+
+
+@both
+def test_the_nearest_of_near_values_is_told_in_fp32(precision):
+    """Colours that a narrow type cannot tell apart, as iGPT's clusters are looked for."""
+    colours = np.array([[0.5], [0.5 + 2**-12]], np.float32)
+    model = graph(
+        """(float[batch, 1, 1] x) => (int64[batch] y) {
+            d = Sub (x, colours)
+            s = Mul (d, d)
+            f = Squeeze (s, last)
+            y = ArgMin <axis = 1, keepdims = 0> (f)
+        }""",
+        colours=colours,
+        last=i64(-1),
+    )
+    x = np.array([0.5 + 2**-14, 0.5 + 2**-12 - 2**-14], np.float32).reshape(2, 1, 1)
+    feeds = {"x": x}
+    assert twin(cast(model, precision).model, feeds)["y"].tolist() == run(model, feeds)["y"].tolist() == [0, 1]

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -234,3 +235,37 @@ def test_a_module_stays_as_it_is(two):
 )
 def test_module_path(scopes, path):
     assert trace.module_path({} if scopes is None else {"pkg.torch.onnx.name_scopes": scopes}) == path
+
+
+class Clips(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.pool = torch.nn.Conv3d(3, 3, 3, stride=(1, 2, 2), padding=1, groups=3, bias=False)
+        self.head = torch.nn.Linear(3, 5)
+
+    def forward(self, pixels):
+        return self.head(self.pool(pixels).mean((2, 3, 4)))
+
+
+def test_clips_through_a_3d_convolution_without_bias():
+    recipe = tiny_recipe()
+    recipe = replace(recipe, preprocessing=replace(recipe.preprocessing, size=(8, 8), frames=4))
+    module = Clips().eval()
+    model = trace.export(module, recipe)
+    onnx.checker.check_model(model, full_check=True)
+    assert [len(n.input) for n in model.graph.node if n.op_type == "Conv"] == [2]
+    x = torch.randn(3, *recipe.inputs[0].shape, generator=torch.Generator().manual_seed(0))
+    assert x.shape == (3, 3, 4, 8, 8)
+    (found,) = run(model, {"pixels": x.numpy()}).values()
+    np.testing.assert_allclose(found, module(x).detach().numpy(), atol=1e-6)
+
+
+class Counts(torch.nn.Module):
+    def forward(self, pixels):
+        return pixels.mean((2, 3)) / len(pixels)
+
+
+def test_a_module_that_makes_a_number_of_its_batch_is_refused():
+    with pytest.raises(UsageError, match="fixes its batch") as caught:
+        trace.export(Counts().eval(), tiny_recipe())
+    assert "2 images" in caught.value.found and "x.shape[0] in place of len(x)" in caught.value.next

@@ -16,12 +16,12 @@ def how(manifest: dict) -> Preprocessing:
     """The preprocessing that a manifest describes."""
     said = manifest["preprocessing"]
     triples = {key: tuple(float(n) for n in said[key]) for key in ("mean", "std")}
-    rest = {key: said[key] for key in ("interpolation", "crop_pct", "mode")}
+    rest = {key: said[key] for key in ("interpolation", "crop_pct", "mode")} | {"frames": said.get("frames", 0)}
     return Preprocessing(size=tuple(said["size"]), **triples, **rest)
 
 
 def as_seen(path: Path, preprocessing: Preprocessing) -> str:
-    """A ``data:`` address of the resized and cropped photograph as a JPEG of at most 224 pixels a side.
+    """A ``data:`` address of the resized and cropped photograph (of a clip: its middle), a JPEG of at most 224 pixels.
 
     Raises :class:`UsageError` for a file that is no image.
     """
@@ -31,6 +31,8 @@ def as_seen(path: Path, preprocessing: Preprocessing) -> str:
     from calibration import images
 
     made = images.preprocess(images.decode(path), preprocessing)
+    if preprocessing.frames:
+        made = made[:, preprocessing.frames // 2]
     mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (preprocessing.mean, preprocessing.std))
     levels = np.rint((made * std + mean) * 255).clip(0, 255).astype(np.uint8)
     picture = Image.fromarray(levels.transpose(1, 2, 0))

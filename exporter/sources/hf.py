@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlparse
@@ -112,7 +113,13 @@ def _of_pixels(base, detects: bool):
         found = base.forward(self, pixel_values=pixels, return_dict=True)
         return (found.logits, found.pred_boxes) if detects else found.logits
 
+    sys.modules[base.__module__].len = _length
     return type(base.__name__, (base,), {"forward": forward})
+
+
+def _length(values) -> int:
+    """``len`` for transformers' modules: of a tensor a size that torch.export keeps free, as ``len`` itself cannot."""
+    return values.shape[0] if hasattr(values, "shape") else len(values)
 
 
 def _heads(module, rows: int) -> tuple[str, ...]:

@@ -156,7 +156,7 @@ def test_the_last_unreadable_file_that_is_allowed_and_the_first_that_is_not(tmp_
         list(decoding.decoded(files, lambda *w: None, "here", "stage", "hint"))
     assert caught.value.as_dict() == {
         "what": "too many files of here are no images", "stage": "stage", "next": "hint", "exit_code": 2,
-        "found": f"2 of the first 6 cannot be read, the last one 05.png: {why.replace('03', '05')}",
+        "found": f"2 of the first 6 cannot be read, the last one 05.png: {why.replace('03.png', '05.png')}",
         "expected": "at most 5% of 20",
     }  # fmt: skip
 

@@ -73,7 +73,7 @@ RECIPE = Recipe(name="net", build=lambda spec: {build}, classes=3,
 @pytest.mark.parametrize("body, build, stage, says", [
     ("return {'logits': pixels}", "Net()", "reference", "a dict of logits"),
     ("return pixels.mean((2, 3)), pixels", "Net()", "reference", "2 tensors"),
-    ("return pixels.mean((0, 2, 3))", "Net()", "reference", "logits of the shape (3,) for 8 images"),
+    ("return pixels.mean((0, 2, 3))", "Net()", "reference", "logits of the shape (3,) for 4 images"),
     ("return pixels.mean((2, 3)).argmax(1)", "Net()", "reference", "logits of int64"),
     ("return 'cat'", "Net()", "reference", "a str"),
     ("return pixels @ torch.ones(5, 5)", "Net()", "reference", "line 7: return pixels @ torch.ones(5, 5)"),
