@@ -30,7 +30,7 @@ REPORT = "$$MODEL" --precision $(if $(filter file,$(origin PRECISION)),all,"$$PR
 	$(if $(DEPTH),--depth) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
 .PHONY: help engine parity kernels tune explain blame accuracy report train why clean-cache list test lint clean doctor lock fuzz model
-.PHONY: bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin bench-equivalence bench-kills bench-faults bench-serve bench-requests
+.PHONY: bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin bench-equivalence bench-kills bench-mutants bench-faults bench-serve bench-requests
 .PHONY: crosscheck cpp zoo triton tritonserver serve roofline bench sweep sweepfile
 
 help:  ## this text
@@ -117,7 +117,7 @@ blame: model $(READY)  ## which block a graph computes differently, and why; ONN
 accuracy: model $(READY)  ## how often torch, the rewritten and the typed graph name the right class, on DATA
 	@$(RUN) -m exporter accuracy $(REQUEST) $(if $(DATA),--data "$$DATA")
 
-train: model $(READY)  ## train a small model on handwritten digits: vit_digits, swin_digits, mixer_digits
+train: model $(READY)  ## train a small model on handwritten digits: vit_digits, swin_digits, mixer_digits, detr_digits
 	@$(RUN) -m recipes.trained.train "$$MODEL"
 
 report: $(if $(SWEEP),,model) $(READY)  ## one HTML file of all that was built, OUT/MODEL/report.html; DEPTH=1 measures block by block; of a SWEEP=file
@@ -211,6 +211,12 @@ bench-kills: $(READY)  ## KILLS=200 whole builds of a small model, each killed a
 
 bench-equivalence: $(READY)  ## COUNT=10000 random networks through every rewrite and precision, beside what they were
 	@$(RUN) benchmarks/equivalence.py $(if $(COUNT),"$$COUNT")
+
+bench-mutants: $(READY)  ## mutants of the rewrites and the calibration that their own tests do not kill: tests/survivors.txt
+	@$(PIP) mutmut==3.8.1
+	@OMP_NUM_THREADS=1 .venv/bin/mutmut run
+	@.venv/bin/mutmut results | sed -n 's/^ *\(.*\): \(survived\|no tests\)$$/\1/p' | sort > tests/survivors.txt
+	@wc -l < tests/survivors.txt
 
 fuzz: $(READY)  ## RUNS=1000000 damaged files for every reader, guided by coverage
 	@$(RUN) benchmarks/fuzz.py $(if $(RUNS),--runs "$$RUNS")

@@ -1,7 +1,7 @@
 """``python -m recipes.trained.train vit_digits``: train a digits recipe from nothing, seeded, on the CPU.
 
 AdamW with a cosine schedule on randomly moved, turned and scaled digits; writes ``<name>.safetensors`` and, beside it,
-``<name>.json`` with the held-out accuracy, the seed, the seconds and the versions.
+``<name>.json`` with the held-out accuracy or average precision, the seed, the seconds and the versions.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from safetensors.torch import save
 from exporter import registry
 from exporter.files import write_atomically, write_json
 from exporter.types import ModuleSpec, Recipe
-from recipes import digits
+from recipes import detr_digits, digits
+from recipes.trained import detector
 
-EPOCHS = {"vit_digits": 80, "swin_digits": 80, "mixer_digits": 80}
+EPOCHS = {"vit_digits": 80, "swin_digits": 80, "mixer_digits": 80, "detr_digits": 100}
 BATCH = 64
 RATE = 2e-3
 WEIGHT_DECAY = 0.05
@@ -90,7 +91,7 @@ def accuracy(module, recipe: Recipe) -> float:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m recipes.trained.train", description=__doc__.splitlines()[0])
-    parser.add_argument("model", choices=[r.name for r in digits.RECIPES])
+    parser.add_argument("model", choices=sorted(EPOCHS))
     parser.add_argument("--epochs", type=int, help="default: as many as the shipped weights were trained for")
     parser.add_argument("--out", type=Path, default=digits.TRAINED)
     arguments = parser.parse_args(argv)
@@ -99,25 +100,28 @@ def main(argv: list[str] | None = None) -> int:
     started = time.perf_counter()
     with Progress() as progress:
         task = progress.add_task(recipe.name, total=epochs)
-        module = train(
-            recipe,
-            epochs,
-            said=lambda epoch, loss: progress.update(task, completed=epoch, description=f"{recipe.name} {loss:.3f}"),
-        )
-    found = accuracy(module, recipe)
+
+        def said(epoch: int, loss: float) -> None:
+            progress.update(task, completed=epoch, description=f"{recipe.name} {loss:.3f}")
+
+        if recipe.task == "detection":
+            module = detector.train(recipe, epochs, _rate, said=said)
+            found = {"ap50": detector.precision(module, recipe).ap50, "held_out": detr_digits.SCENES}
+        else:
+            module = train(recipe, epochs, said=said)
+            found = {"accuracy": accuracy(module, recipe), "held_out": digits.HELD_OUT}
     state = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_atomically(arguments.out / f"{recipe.name}.safetensors", save(state))
     facts = {
-        "accuracy": found,
-        "held_out": digits.HELD_OUT,
+        **found,
         "seed": digits.SEED,
         "epochs": epochs,
         "seconds": round(time.perf_counter() - started),
         "versions": {p: importlib.metadata.version(p) for p in ("torch", "timm", "scikit-learn", "numpy")},
     }
     write_json(arguments.out / f"{recipe.name}.json", facts)
-    print(f"{recipe.name}: {found:.2%} of {digits.HELD_OUT} held-out digits, {facts['seconds']} s")
+    print(f"{recipe.name}: " + ", ".join(f"{k} {v:g}" for k, v in found.items()) + f", {facts['seconds']} s")
     return 0
 
 

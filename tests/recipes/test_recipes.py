@@ -47,7 +47,7 @@ def test_every_promised_model_has_a_recipe():
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_parameters_and_gflops_are_the_published_ones(recipe):
     parameters, gflops = recipe.published
-    device = "cpu" if recipe.family == "detr" else "meta"  # DETR's forward reads a value of its mask
+    device = "cpu" if recipe.task == "detection" else "meta"  # DETR's forward reads a value of its mask
     with torch.device(device):
         module = recipe.build(ModuleSpec(recipe.preprocessing.size, recipe.classes))
     module.to(device)  # transformers' ImageGPT makes some weights on the CPU whatever the context says
