@@ -8,12 +8,15 @@ own ResNet of basic blocks at stride 8; the weights are in ``recipes/trained/``,
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from exporter.average_precision import Boxes
 from exporter.types import ModuleSpec, Preprocessing, Recipe, TensorSpec, canonical
 from recipes import detr, digits
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from exporter.average_precision import Boxes
 
 CANVAS = 64
 SIDES = (16, 29)
@@ -55,6 +58,10 @@ LAYER = {"attention_heads": 2, "ffn_dim": 256}
 
 def scene(pictures: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Boxes]:
     """((64, 64, 3) uint8, its boxes) of digits drawn from (N, 8, 8) uint8 ``pictures``, at least one."""
+    import numpy as np
+
+    from exporter.average_precision import Boxes
+
     canvas = np.full((CANVAS, CANVAS, 3), rng.integers(0, 64, 3), np.float32)
     corners: list[tuple] = []
     classes: list[int] = []
@@ -74,6 +81,7 @@ def scene(pictures: np.ndarray, labels: np.ndarray, rng: np.random.Generator) ->
 
 def _enlarged(picture: np.ndarray, side: int, turn: float) -> tuple[np.ndarray, tuple[int, int, int, int]]:
     """((side, side) float32 ink, left, top, right, bottom of what is dark in it)."""
+    import numpy as np
     from PIL import Image
 
     large = Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC)
@@ -92,6 +100,8 @@ def _covered(box: tuple, other: tuple) -> float:
 
 def scenes(part: tuple, seed: int, count: int | None = None) -> Iterator[tuple[np.ndarray, Boxes]]:
     """``count`` scenes, or without an end, of one part of :func:`recipes.digits.split`."""
+    import numpy as np
+
     rng = np.random.default_rng(seed)
     while count is None or count > 0:
         yield scene(*part, rng)
