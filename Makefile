@@ -174,7 +174,7 @@ test: $(READY)  ## the whole test suite; ARGS=tests/test_moves.py for a part of 
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lock: $(READY)  ## resolve pyproject.toml into requirements.lock again, what it holds kept; UPGRADE=1 takes the newest
-	@$(PIP) uv
+	@$(PIP) uv==0.13.9
 	@.venv/bin/uv --no-python-downloads pip compile pyproject.toml --extra dev --extra bench --universal --generate-hashes \
 		--python-version 3.10 --no-annotate --no-header --quiet $(if $(UPGRADE),--upgrade) -o requirements.lock
 

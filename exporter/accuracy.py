@@ -22,13 +22,13 @@ from exporter.backends.onnxruntime import run, session
 from exporter.errors import UsageError
 from exporter.files import unwritable, write_json
 from exporter.progress import Progress
+from exporter.reporting import accuracies
 from exporter.stages import calibrate, engine_parity, form, place, rewrite, trace, typed, weights
 from exporter.stages import compile as compile_stage
 from exporter.types import Request
 
 STAGES = (weights, trace, rewrite, form, calibrate, place, typed)
 BATCH = 8
-FILE = "accuracy.json"
 NAMED = 20
 """Images with another answer that are reported by name."""
 
@@ -102,7 +102,7 @@ def _report(build, data: str, images: int, skipped: dict, rows: dict) -> dict[st
         there = jsonfile.read(folder / "manifest.json", {"stages": {"type": str}})
         if there["stages"]["type"] == found["stage"]:
             try:
-                write_json(folder / FILE, found)
+                write_json(folder / accuracies.FILE, found)
             except OSError as error:
                 raise unwritable(folder, error) from None
     return found

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from exporter import candidate, diagnosis, guilt, memory, onnxio, parity, pipeline
+from exporter import candidate, diagnosis, guilt, jsonfile, memory, onnxio, parity, pipeline
 from exporter.backends import tensorrt
 from exporter.errors import UsageError
 from exporter.examined import Examined
@@ -109,16 +109,7 @@ def blame(request: Request, progress: Progress, onnx_file: Path | None = None) -
             break
     if no_engine:
         report["rungs"][ENGINE] = {"status": "not run", "why": no_engine}
-    return _as_json(report)
-
-
-def _as_json(value: Any) -> Any:
-    """The report with NaN and infinities as the words that ``float`` reads: JSON has no numbers for them."""
-    if isinstance(value, dict):
-        return {key: _as_json(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_as_json(inner) for inner in value]
-    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
+    return jsonfile.words(report)
 
 
 def _own(build) -> Iterator[Rung]:

@@ -23,6 +23,7 @@ import numpy as np
 from exporter import SCHEMA, metrics, passport, runtime, samples
 from exporter.errors import UsageError
 from exporter.files import sha256_file, unwritable, write_json
+from exporter.jsonfile import words
 from exporter.passport import Passport
 from exporter.store import Store
 from exporter.types import Tolerance
@@ -75,13 +76,12 @@ def check(folder: Path, out: Path, progress, *, weights: str | None = None, imag
             with progress.stage(name) as line:
                 ways |= _run(name, measure, Path(scratch))
                 line.summary = _said(ways[name])
-    ways = {name: {k: _plain(v) for k, v in way.items()} for name, way in ways.items()}
     return _leave(bundle, out, {
         "schema": SCHEMA,
         "onnx": bundle.manifest["onnx"]["sha256"],
         "engine": bundle.manifest["engine"]["sha256"],
         "images": [{"name": path.name, "sha256": sha256_file(path)} for path in files],
-        "ways": ways,
+        "ways": words(ways),
     })  # fmt: skip
 
 
@@ -188,8 +188,8 @@ def _cpp(bundle, model, files, pixels, reference, scratch: Path) -> dict[str, Ro
     if not compiler:
         raise NotRun("no C++ compiler on this machine (g++, clang++ or CXX)")
     cpp.write(bundle.folder, scratch, allow_random=True)
-    words = [compiler, "-std=c++17", "-O2", f"-I{SOURCES / 'include'}", f"-I{scratch}", SOURCES / "pixels.cpp"]
-    done = subprocess.run([*words, "-o", scratch / "pixels"], capture_output=True, text=True)
+    command = [compiler, "-std=c++17", "-O2", f"-I{SOURCES / 'include'}", f"-I{scratch}", SOURCES / "pixels.cpp"]
+    done = subprocess.run([*command, "-o", scratch / "pixels"], capture_output=True, text=True)
     if done.returncode:
         raise NotRun(f"{compiler} fails: {next(iter(done.stderr.splitlines()), '')}")
     pictures = [scratch / f"{i}.png" for i in range(len(files))]
@@ -204,11 +204,6 @@ def _cpp(bundle, model, files, pixels, reference, scratch: Path) -> dict[str, Ro
     if not apart <= PIXELS:
         way |= {"status": "failed", "why": f"pixels {apart:.1e} from Python's, at most {PIXELS:.0e}"}
     return {"cpp": way}
-
-
-def _plain(value):
-    """NaN and infinities as the words that ``float`` reads: JSON has no numbers for them."""
-    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _said(way: Row) -> str:

@@ -33,6 +33,15 @@ ANY = "*"
 """As the only key of an expected dict: whatever the keys are."""
 
 
+def words(value: Any) -> Any:
+    """``value`` with NaN and infinities, at any depth, as words that ``float`` reads: JSON has no numbers for them."""
+    if isinstance(value, dict):
+        return {key: words(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [words(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 class Damaged(ValueError):
     """A file that is not what it should be; the text names the file and what is wrong."""
 

@@ -44,26 +44,22 @@ class OnEngine(Examined):
 
 
 def compile_and_load(model: onnx.ModelProto, request: Request, device: str) -> Engine:
-    """Compile ``model`` for the GPU that is here and load the engine; the GPU's memory is free when it is forgotten."""
+    """Compile ``model`` for the GPU that is here; the engine is on the GPU while a batch runs."""
     from exporter import parity
     from exporter.stages import engine_parity
 
-    batch = request.batch
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "marked.onnx")
-        onnxio.save(model, path)
-        engine = Path(folder, "marked.engine")
-        job = tensorrt.Job(
-            str(path), str(engine), str(Path(folder, "marked.log")), request.backend, (device,),
-            (batch.min, batch.opt, batch.max), request.recipe.input_name, request.recipe.inputs[0].shape,
-            request.precision.tf32,
-        )  # fmt: skip
-        tensorrt.build([job], request.recipe.name)
-        runner = tensorrt.runner(engine, request.backend)
-        runner.activate()  # reads the file; it may go
+    batch, folder = request.batch, tempfile.TemporaryDirectory()  # it goes with the last reference to ``run``
+    path, engine, log = (str(Path(folder.name, f"marked.{end}")) for end in ("onnx", "engine", "log"))
+    onnxio.save(model, Path(path))
+    job = tensorrt.Job(
+        path, engine, log, request.backend, (device,), (batch.min, batch.opt, batch.max), request.recipe.input_name,
+        request.recipe.inputs[0].shape, request.precision.tf32,
+    )  # fmt: skip
+    tensorrt.build([job], request.recipe.name)
 
     def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
-        found = runner.infer(engine_parity.of_type({request.recipe.input_name: pixels}, request))
-        return {name: parity.as_float32(value) for name, value in found.items()}
+        with tensorrt.runner(Path(folder.name, "marked.engine"), request.backend) as runner:
+            found = runner.infer(engine_parity.of_type({request.recipe.input_name: pixels}, request))
+            return {name: parity.as_float32(value) for name, value in found.items()}
 
     return run

@@ -76,15 +76,20 @@ class Passport:
     @property
     def preprocessing(self) -> Preprocessing:
         """How a photograph becomes the model's input."""
-        said = self.manifest["preprocessing"]
-        triples = {key: tuple(float(n) for n in said[key]) for key in ("mean", "std")}
-        rest = {key: said[key] for key in ("interpolation", "crop_pct", "mode")} | {"frames": said.get("frames", 0)}
-        return Preprocessing(size=tuple(said["size"]), **triples, **rest)
+        return preprocessing(self.manifest)
 
     @property
     def detects(self) -> bool:
         """Whether the model answers boxes."""
         return {"logits", "boxes"} <= {output["name"] for output in self.manifest["outputs"]}
+
+
+def preprocessing(manifest: dict[str, Any]) -> Preprocessing:
+    """How a photograph becomes the model's input, as a manifest has it."""
+    said = manifest["preprocessing"]
+    triples = {key: tuple(float(n) for n in said[key]) for key in ("mean", "std")}
+    rest = {key: said[key] for key in ("interpolation", "crop_pct", "mode")} | {"frames": said.get("frames", 0)}
+    return Preprocessing(size=tuple(said["size"]), **triples, **rest)
 
 
 def read(folder: Path) -> Passport:

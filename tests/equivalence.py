@@ -1,6 +1,6 @@
 """One random network through every rewrite, a form of attention and every precision, beside the network as it was."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from graphs import feed, run, tiny_recipe
@@ -94,8 +94,7 @@ def _copy(model):
 
 
 def _twin(model, precision: str, feeds) -> np.ndarray:
-    kind = registry.precision(precision)
-    typed = casting.cast(_copy(model), replace(kind), "fp32")
+    typed = casting.cast(_copy(model), registry.precision(precision), "fp32")
     onnxio.check(typed.model)
     return _only(run(numerics.twin(typed.model), feeds))
 

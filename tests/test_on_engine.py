@@ -115,10 +115,18 @@ def test_the_engine_of_a_graph_is_compiled_for_the_gpu_and_fed_in_its_type(made,
     jobs, fed = [], []
 
     class Runner:
-        def activate(self):
+        active = False
+
+        def __enter__(self):
             assert jobs
+            self.active = True
+            return self
+
+        def __exit__(self, *caught):
+            self.active = False
 
         def infer(self, feed):
+            assert self.active
             fed.append(feed)
             return {"logits": torch.ones(2, 3, dtype=torch.bfloat16)}
 

@@ -93,4 +93,4 @@ def test_every_knob_of_make_report_reaches_the_command_line(knob, option):
 def test_the_template_is_packaged():
     assert 'exporter = ["templates/*"]' in (ROOT / "pyproject.toml").read_text()
     assert {p.name for p in (ROOT / "exporter" / "templates").iterdir()} == {
-        "report.html", "report.css", "macros.html", "sweep.html"}  # fmt: skip
+        "page.html", "report.html", "report.css", "macros.html", "sweep.html"}  # fmt: skip

@@ -49,7 +49,7 @@ def session(
     """A CPU session for ``model``, of any size.
 
     The weights are handed over as arrays (``weights``, or the model's own initializers), never serialised: a
-    session for a 350 MB model costs the time of reading its graph. The arrays must outlive the session, which
+    model of 350 MB costs the time of reading its graph. The arrays must outlive what is returned, which
     keeps a reference to them. ``optimised``: all of ONNX Runtime's own fusions, as a user has them by default; without
     it the graph is run as it is. ``once``: for a few runs, so the weights are not repacked for the matrix kernels,
     which takes a large model longer than a run. ``in_order``: nodes run in the graph's order, not in ONNX Runtime's.
@@ -73,7 +73,7 @@ def session(
     if values:
         options.add_external_initializers(list(values), list(values.values()))
     made = Session(shell.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    made.weights = values  # numpy memory behind the OrtValues lives as long as the session
+    made.weights = values  # numpy memory behind the OrtValues lives as long as what reads it
     return made
 
 

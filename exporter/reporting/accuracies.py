@@ -20,7 +20,7 @@ COLUMNS = ("build", "runs", ">%", ">drop, points", "images")
 def of(bundles: Sequence[Published]) -> dict[str, Any] | None:
     """Table and plot of the bundles whose graph was measured, and what is said of the others; None where none was."""
     rows, points, left = [], {}, []
-    kind = "top-1"
+    kind, gpu = "top-1", None
     for b in bundles:
         path = b.folder / FILE
         if not path.exists():
@@ -39,11 +39,11 @@ def of(bundles: Sequence[Published]) -> dict[str, Any] | None:
             drop = number(row["drop"], ".2f") if "drop" in row else ""
             rows.append((b.name, name, number(_share(row), ".2f"), drop, f"{found['images']} of {found['data']}"))
         speed = _speed(b)
-        if measured and speed:
+        if measured and speed and speed[1] == (gpu := gpu or speed[1]):
             points[b.name] = [(speed[0], float(_share(list(measured.values())[-1])))]
     if not rows:
         return {"table": None, "plot": None, "label": "", "left": left} if left else None
-    axes = (f"images a second, at most ({_speed(bundles[0])[1]})", f"{kind}, %") if points else ("", "")
+    axes = (f"images a second by the kernels ({gpu})", f"{kind}, %")
     said = "; ".join(f"{n}: {p[0][1]:.2f} % at {p[0][0]:.0f} images a second" for n, p in points.items())
     return {
         "table": Table(f"{kind} on labelled images", COLUMNS, rows),

@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from exporter import SCHEMA, registry
+from exporter import SCHEMA, jsonfile, registry
 from exporter.errors import UsageError
 from exporter.files import place, sha256_file, sha256_text, unwritable, write_json
 from exporter.naming import block_of
@@ -152,7 +152,13 @@ def measure(
     by_name = {unit.name: unit for unit in found.found}
     here = {block: by_name[name] for block, name in ends.items() if name in by_name}
     rows = [
-        {"block": block, "unit": u.name, "tensor": u.tensor, "error": _number(u.leaving), "own": _number(u.own)}
+        {
+            "block": block,
+            "unit": u.name,
+            "tensor": u.tensor,
+            "error": jsonfile.words(u.leaving),
+            "own": jsonfile.words(u.own),
+        }
         for block, u in here.items()
     ]
     return rows, [block for block in ends if block not in here]
@@ -169,12 +175,6 @@ def last_units(names) -> dict[str, str]:
             ends.pop(block, None)  # a stage that ends behind its blocks takes its place there
             ends[block] = name
     return ends
-
-
-def _number(value: float) -> float | str:
-    from math import isfinite
-
-    return value if isfinite(value) else str(value)
 
 
 def _other(bundle: Published, what: str, found: str) -> UsageError:

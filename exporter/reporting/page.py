@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from exporter import passport
 from exporter.errors import UsageError
 from exporter.reporting import (
     accuracies,
@@ -46,13 +47,18 @@ class Worst:
 
 def render(out: Path, model: str, bundles: Sequence[Published], unread: Sequence[Unread], words: inputs.Words) -> str:
     """The report of a model as one HTML file; equal files in ``out`` make equal bytes."""
+    return template(TEMPLATE).render(contents(out, model, bundles, unread, words))
+
+
+def template(name: str):
+    """A template of the package; what it shows is escaped, and what it is not given is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("exporter"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    return environment.get_template(TEMPLATE).render(contents(out, model, bundles, unread, words))
+    return environment.get_template(name)
 
 
 def contents(out: Path, model: str, bundles: Sequence[Published], unread: Sequence[Unread], words) -> dict[str, Any]:
@@ -164,7 +170,7 @@ def _one(out: Path, bundle: Published, row: Row, names: list[str], words: inputs
         try:
             files = inputs.photographs(out, bundle, words)
             if files:
-                picture = pictures.as_seen(files[row.index], pictures.how(bundle.manifest))
+                picture = pictures.as_seen(files[row.index], passport.preprocessing(bundle.manifest))
             else:
                 note = "An image of the recipe's own."
         except UsageError as error:

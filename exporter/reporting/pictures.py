@@ -12,14 +12,6 @@ LONGEST = 224
 QUALITY = 80
 
 
-def how(manifest: dict) -> Preprocessing:
-    """The preprocessing that a manifest describes."""
-    said = manifest["preprocessing"]
-    triples = {key: tuple(float(n) for n in said[key]) for key in ("mean", "std")}
-    rest = {key: said[key] for key in ("interpolation", "crop_pct", "mode")} | {"frames": said.get("frames", 0)}
-    return Preprocessing(size=tuple(said["size"]), **triples, **rest)
-
-
 def as_seen(path: Path, preprocessing: Preprocessing) -> str:
     """A ``data:`` address of the resized and cropped photograph (of a clip: its middle), a JPEG of at most 224 pixels.
 

@@ -14,29 +14,26 @@ from exporter.kernels import Kernel
 from exporter.reporting import plots
 from exporter.reporting.published import Published
 
-TYPES = {"float32": "Float", "float16": "Half", "bfloat16": "BFloat16", "int8": "Int8", "fp8": "FP8"}
 WIDEST, NARROWEST = 0.1, 4000.0
 """FLOPs for a byte, at the ends of the roof."""
 
 
 def of(bundles: Sequence[Published]) -> dict[str, Any] | None:
-    """The plot, its label, and how many kernels multiply nothing; None where no bundle has kernels of known sizes."""
+    """The plot, its label and the GPU; None where no bundle has products of known sizes."""
     chip = next((roofline.CHIPS[t] for b in bundles for t in b.manifest["kernels"] if t in roofline.CHIPS), None)
     if chip is None:
         return None
-    points, moving, bound = {}, {}, {}
+    points, bound = {}, {}
     for b in bundles:
         try:
             kernels = [Kernel.from_dict(k) for k in b.kernels["at_opt"]] if b.kernels else []
         except (KeyError, TypeError):
             continue
-        sized = [k for k in kernels if k.bytes]
         tf32 = b.manifest["precision"] == "tf32"
-        limits = [(k, roofline.limits(k, chip, tf32)) for k in sized if k.flops]
+        limits = [(k, roofline.limits(k, chip, tf32)) for k in kernels if k.bytes and k.flops]
         if not limits:
             continue
         points[b.name] = [(k.flops / k.bytes, k.flops / at.floor_us / 1e6) for k, at in limits]
-        moving[b.name] = len(sized) - len(limits)
         bound[b.name] = sum(at.memory_us >= at.math_us for _, at in limits)
     if not points:
         return None
@@ -47,7 +44,6 @@ def of(bundles: Sequence[Published]) -> dict[str, Any] | None:
         "plot": plots.scatter("roofline", axes, points, roofs, logarithmic=True),
         "label": f"Roofline of {chip.name}. {said}",
         "chip": chip.name,
-        "moving": moving,
     }
 
 

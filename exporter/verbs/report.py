@@ -27,7 +27,6 @@ def run(arguments) -> int:
     from exporter import report, request
     from exporter.errors import UsageError
     from exporter.progress import Progress
-    from exporter.reporting import sweep_page
 
     out = request.parse_out(arguments.out)
     if (arguments.model is None) == (arguments.sweep is None):
@@ -36,6 +35,8 @@ def run(arguments) -> int:
             next="python -m exporter report swin_t   or   report --sweep <file>",
         )  # fmt: skip
     if arguments.sweep:
+        from exporter.reporting import sweep_page
+
         made = sweep_page.report(Path(arguments.sweep).stem, out)
         said = f"{made['passed']} of {made['cells']} passed\nreport: {made['report']} ({made['bytes'] / 1e3:.0f} kB)"
         return asking.show(arguments, made, lambda: print(said))

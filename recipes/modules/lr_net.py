@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from recipes import _neighbours as near
+from recipes.modules.bottleneck import Network, pointwise
 
 WINDOW = 7
 SHARING = 8
@@ -50,50 +51,16 @@ class LocalRelation(nn.Module):
         return table[:, row[:, None, :, None], column[None, :, None, :]].flatten(3, 4).flatten(1, 2)
 
 
-def _convolved(inner: int, outer: int, stride: int = 1) -> tuple[nn.Module, nn.Module]:
-    return nn.Conv2d(inner, outer, 1, stride, bias=False), nn.BatchNorm2d(outer)
-
-
-class Block(nn.Module):
-    """A residual block with a local relation in the middle; (B, inner, H, W) -> (B, outer, H / stride, W / stride)."""
-
-    def __init__(self, inner: int, width: int, outer: int, stride: int):
-        super().__init__()
-        self.body = nn.Sequential(
-            *_convolved(inner, width),
-            nn.ReLU(),
-            LocalRelation(width, stride),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            *_convolved(width, outer),
-        )
-        self.shortcut = nn.Sequential(*_convolved(inner, outer, stride)) if inner != outer else nn.Identity()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return functional.relu(self.shortcut(x) + self.body(x))
-
-
-class LRNet(nn.Module):
+class LRNet(Network):
     """LR-Net-50; (B, 3, H, W) -> (B, classes)."""
 
     def __init__(self, classes: int):
-        super().__init__()
-        self.stem = nn.Sequential(
-            *_convolved(3, 64),
+        stem = nn.Sequential(
+            *pointwise(3, 64),
             nn.ReLU(),
             LocalRelation(64, stride=2),
             nn.BatchNorm2d(64),
             nn.ReLU(),
             nn.MaxPool2d(3, 2, 1),
         )
-        blocks: list[nn.Module] = []
-        inner = 64
-        for stage, (width, outer, depth) in enumerate(STAGES):
-            for index in range(depth):
-                blocks.append(Block(inner, width, outer, stride=2 if stage and not index else 1))
-                inner = outer
-        self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Linear(inner, classes)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.head(self.blocks(self.stem(pixels)).mean((2, 3)))
+        super().__init__(classes, stem, 64, STAGES, lambda width, stride: [LocalRelation(width, stride)])

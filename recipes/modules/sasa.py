@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from recipes import _neighbours as near
+from recipes.modules.bottleneck import Network
 
 WINDOW = 7
 HEADS = 8
@@ -93,47 +94,14 @@ class Stem(nn.Module):
         return functional.conv2d((share * window).flatten(1, 3), value.flatten(1)[..., None, None], groups=HEADS)
 
 
-class Block(nn.Module):
-    """A residual block with attention in the middle; (B, inner, H, W) -> (B, outer, H / stride, W / stride).
-
-    Attention has no stride: the mean of 2x2 places follows it.
-    """
-
-    def __init__(self, inner: int, width: int, outer: int, stride: int):
-        super().__init__()
-        self.body = nn.Sequential(
-            *_linear(inner, width),
-            nn.ReLU(),
-            Attention(width),
-            nn.AvgPool2d(2) if stride == 2 else nn.Identity(),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            *_linear(width, outer),
-        )
-        self.shortcut = nn.Sequential(*_linear(inner, outer, stride)) if inner != outer else nn.Identity()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return functional.relu(self.shortcut(x) + self.body(x))
+def attended(width: int, stride: int) -> list[nn.Module]:
+    """What a block is around: an attention has no stride, the mean of 2x2 places follows it."""
+    return [Attention(width), nn.AvgPool2d(2) if stride == 2 else nn.Identity()]
 
 
-def _linear(inner: int, outer: int, stride: int = 1) -> tuple[nn.Module, nn.Module]:
-    return nn.Conv2d(inner, outer, 1, stride, bias=False), nn.BatchNorm2d(outer)
-
-
-class SASA(nn.Module):
+class SASA(Network):
     """ResNet-50 of attention alone; (B, 3, H, W) -> (B, classes)."""
 
     def __init__(self, classes: int):
-        super().__init__()
-        self.stem = nn.Sequential(Stem(), nn.BatchNorm2d(STEM), nn.ReLU(), nn.MaxPool2d(4))
-        blocks: list[nn.Module] = []
-        inner = STEM
-        for stage, (width, outer, depth) in enumerate(STAGES):
-            for index in range(depth):
-                blocks.append(Block(inner, width, outer, stride=2 if stage and not index else 1))
-                inner = outer
-        self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Linear(inner, classes)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.head(self.blocks(self.stem(pixels)).mean((2, 3)))
+        stem = nn.Sequential(Stem(), nn.BatchNorm2d(STEM), nn.ReLU(), nn.MaxPool2d(4))
+        super().__init__(classes, stem, STEM, STAGES, attended)

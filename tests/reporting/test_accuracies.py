@@ -57,11 +57,11 @@ def kernel(flops, kind="matmul", rows=1000):
             "nodes": ["n"], "tactic": "", "flops": flops, "bytes": 4000 * rows, "block": "b"}  # fmt: skip
 
 
-def test_products_stand_under_the_roof_and_what_only_moves_is_counted(tmp_path):
+def test_products_stand_under_the_roof_and_what_only_moves_does_not(tmp_path):
     made = [kernel(10**6), kernel(10**12), kernel(0, "copy")]
     bundles.write(tmp_path, "fp16", kernels={"batch_at_opt": 2, "kernels": [{"name": "k"}] * 3, "at_opt": made})
     found = rooflines.of(published.find(tmp_path, "toy")[0])
-    assert found["moving"] == {"fp16": 1} and found["plot"].count("<svg") == 2
+    assert found["plot"].count("<svg") == 2
     assert "fp16: 1 of 2 products held by memory" in found["label"] and "A100" in found["chip"]
 
 

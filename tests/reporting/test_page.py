@@ -9,7 +9,7 @@ import pytest
 from markupsafe import Markup
 from PIL import Image
 
-from exporter import report
+from exporter import passport, report
 from exporter.progress import Progress
 from exporter.reporting import pictures, plots
 
@@ -216,6 +216,7 @@ def test_a_photograph_is_shown_as_the_model_saw_it(tmp_path):
     pixels = np.zeros((300, 600, 3), np.uint8)
     pixels[:, 200:400] = (200, 30, 30)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    found = pictures.as_seen(tmp_path / "a.png", pictures.how(bundles.manifest(preprocessing={"size": [448, 448]})))
+    how = passport.preprocessing(bundles.manifest(preprocessing={"size": [448, 448]}))
+    found = pictures.as_seen(tmp_path / "a.png", how)
     shown = Image.open(io.BytesIO(base64.b64decode(found.partition(",")[2])))
     assert shown.size == (224, 224) and np.abs(np.asarray(shown)[112, 112].astype(int) - (200, 30, 30)).max() < 8
