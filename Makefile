@@ -12,7 +12,7 @@ READY := .venv/.installed$(addprefix -,$(EXTRAS))
 
 # Values reach the shell through the environment, so that a path may hold any character.
 export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM ONNX CALIB CALIB_IMAGES OBSERVER DATA MAX_DROP MAX_ERROR MIN_TOP1_AGREEMENT CACHE_LIMIT CACHE
-export COUNT KILLS RUNS REPO SERVER INTO PRICE VS DURATION THREADS SWEEP JOBS
+export COUNT KILLS SEEDS RUNS REPO SERVER INTO PRICE VS DURATION THREADS SWEEP JOBS
 REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(TARGET),--target "$$TARGET") $(if $(BATCH),--batch "$$BATCH") $(if $(WEIGHTS),--weights "$$WEIGHTS") \
 	$(if $(IMAGE),--image "$$IMAGE") $(if $(IO),--io "$$IO") $(if $(IMAGES),--images "$$IMAGES") \
@@ -30,7 +30,7 @@ REPORT = "$$MODEL" --precision $(if $(filter file,$(origin PRECISION)),all,"$$PR
 	$(if $(DEPTH),--depth) $(if $(QUIET),--quiet) $(if $(JSON),--json)
 
 .PHONY: help engine parity kernels tune explain blame accuracy report train why clean-cache list test lint clean doctor lock fuzz model
-.PHONY: bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin bench-equivalence bench-kills bench-mutants bench-faults bench-serve bench-requests
+.PHONY: bench-blame bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin bench-equivalence bench-kills bench-mutants bench-faults bench-serve bench-requests
 .PHONY: crosscheck cpp zoo triton tritonserver serve roofline bench sweep sweepfile
 
 help:  ## this text
@@ -211,6 +211,9 @@ bench-kills: $(READY)  ## KILLS=200 whole builds of a small model, each killed a
 
 bench-equivalence: $(READY)  ## COUNT=10000 random networks through every rewrite and precision, beside what they were
 	@$(RUN) benchmarks/equivalence.py $(if $(COUNT),"$$COUNT")
+
+bench-blame: $(READY)  ## faults planted into small models of SEEDS=20 weights each: is every one named, and nobody else?
+	@$(RUN) benchmarks/blame.py $(if $(SEEDS),"$$SEEDS")
 
 bench-mutants: $(READY)  ## mutants of the rewrites and the calibration that their own tests do not kill: tests/survivors.txt
 	@$(PIP) mutmut==3.8.1

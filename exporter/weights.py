@@ -231,7 +231,7 @@ def _mismatch(recipe: Recipe, weights: Weights, found: str) -> UsageError:
     )
 
 
-def shake(module) -> None:
+def shake(module, seed: int = SEED) -> None:
     """Give every constant tensor of a freshly initialised module small seeded values around what it is.
 
     Libraries initialise biases to 0, gains to 1 and statistics to (0, 1). A rewrite that lost a bias would go
@@ -239,7 +239,7 @@ def shake(module) -> None:
     """
     import torch
 
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         state = module.state_dict()
         for name, tensor in state.items():

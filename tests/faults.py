@@ -48,7 +48,10 @@ def swap_heads(width):
         w[: 2 * width] = np.concatenate([w[width : 2 * width], w[:width]])
         return w
 
-    return lambda model, path: weight(model, path, swap)
+    def swap_heads(model, path):
+        weight(model, path, swap)
+
+    return swap_heads
 
 
 def wrong_mask(model, path):
@@ -76,14 +79,14 @@ def transposed_bias(model, path):
 def baked_batch(batch):
     """A Reshape has the batch size that the graph was exported with."""
 
-    def bake(model, path):
-        node = nodes(model, path, "Reshape")[0]
-        target = np.array(infer(model, batch).shapes[node.output[0]], np.int64)
-        assert batch in target, target
+    def baked_batch(model, path):
+        here, there = (infer(model, n).shapes for n in (batch, batch + 1))
+        node = next(n for n in nodes(model, path, "Reshape") if here[n.output[0]] != there[n.output[0]])
+        target = np.array(here[node.output[0]], np.int64)
         model.graph.initializer.append(numpy_helper.from_array(target, f"{node.output[0]}/baked"))
         node.input[1] = f"{node.output[0]}/baked"
 
-    return bake
+    return baked_batch
 
 
 def decompose_layer_norm(model, path):

@@ -1,0 +1,102 @@
+"""``make bench-blame``: planted faults over many weights: is each named, and nobody where nothing was planted?
+
+    python benchmarks/blame.py [SEEDS] [FIRST SEED]
+
+The models and faults are those of ``tests/planted.py``, whose tests take the first seed. Here every seed is other
+weights of the small ViT, Swin, Mixer and DETR and other images, in FP32 and FP16. Exits with 1 where blame was wrong.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import multiprocessing
+
+import faults
+import planted
+from rich.progress import track
+
+NOTHING = "nothing planted"
+
+
+def examine(case: tuple[str, int]) -> list[tuple[str, str, str]]:
+    """(fault, '' where blame was right or else whom it named, family) of all faults of a family's weights of a seed."""
+    family, seed = case
+    return [(what, wrong, family) for what, wrong in _examine(planted.subject(family, seed), seed)]
+
+
+def _examine(of: planted.Subject, seed: int) -> Iterator[tuple[str, str]]:
+    exported, images = of.exported(), planted.pixels(of.recipe, seed)
+
+    def guilty(model):
+        return of.guilty(model, images)
+
+    for precision in ("fp32", "fp16"):
+        graph = exported if precision == "fp32" else planted.typed(exported)
+        yield f"{NOTHING}, {precision}", _nobody(guilty(planted.copy(graph)))
+        for fault in planted.FAULTS:
+            if fault.family != of.family:
+                continue
+            model = planted.canonical(of.recipe, planted.copy(exported), fault.form) if fault.form else exported
+            model = planted.typed(model) if precision == "fp16" else planted.copy(model)
+            fault.plant(model, fault.at)
+            found = guilty(model)
+            yield f"{fault}, {precision}", "" if fault.named(found) else _words(found)
+    norm = planted.THOUSANDS[of.family][1]
+    with planted.a_thousand(of):
+        model = planted.typed(of.exported())
+        yield f"{NOTHING}, a channel of 1000, fp16", _nobody(guilty(planted.copy(model)))
+        faults.decompose_layer_norm(model, norm)
+        found = guilty(model)
+        named = found is not None and found["unit"] == norm
+        yield f"{of.family}-decomposed-{norm}, fp16", "" if named else _words(found)
+    with planted.huge_channel(of):
+        model = of.exported()
+        yield f"{NOTHING}, a channel of 100000, fp32", _nobody(guilty(planted.copy(model)))
+        yield f"{NOTHING}, a channel of 100000, bf16", _nobody(guilty(planted.typed(model, "bf16")))
+        found, block = guilty(planted.typed(model)), planted.CHANNELS[of.family][1]
+        named = found is not None and found["block"] == block
+        yield f"{of.family}-a channel of 100000-{block}, fp16", "" if named else _words(found)
+
+
+def _nobody(found: dict | None) -> str:
+    return "" if found is None else _words(found)
+
+
+def _words(found: dict | None) -> str:
+    return f"named {found['unit']}: {found['diagnosis']}" if found else "named nobody"
+
+
+def run(seeds: range, workers: int) -> int:
+    """Judge every family with every seed; returns how often blame was wrong."""
+    started = time.monotonic()
+    cases = [(family, seed) for seed in seeds for family in planted.RECIPES]
+    right, wrong = collections.Counter(), collections.Counter()
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        found = pool.imap(examine, cases)
+        for (_, seed), answers in zip(cases, track(found, "weights", total=len(cases)), strict=True):
+            for what, mistake, family in answers:
+                row = family, NOTHING if what.startswith(NOTHING) else "a fault planted"
+                (wrong if mistake else right)[row] += 1
+                if mistake:
+                    print(f"seed {seed}, {family}, {what}: {mistake}", flush=True)
+    print("\n| family | | judged | right | wrong |\n| --- | --- | --- | --- | --- |")
+    for family, what in sorted({*right, *wrong}):
+        row = family, what
+        print(f"| {family} | {what} | {right[row] + wrong[row]} | {right[row]} | {wrong[row]} |")
+    print(f"\n{len(seeds)} weights a family from seed {seeds.start}, {time.monotonic() - started:.0f} s")
+    return wrong.total()
+
+
+if __name__ == "__main__":
+    numbers = [int(word) for word in sys.argv[1:]]
+    count, first = numbers + [20, 0][len(numbers) :]
+    sys.exit(run(range(first, first + count), os.cpu_count() or 1) > 0)
