@@ -154,8 +154,9 @@ sweep: sweepfile $(READY)  ## every cell of SWEEP=file.yaml, JOBS=2 at a time: e
 	@$(RUN) -m exporter sweep "$$SWEEP" $(if $(OUT),--out "$$OUT") $(if $(JOBS),--jobs "$$JOBS") \
 		$(if $(QUIET),--quiet) $(if $(JSON),--json)
 
-zoo: $(READY)  ## make sweep of every recipe in four precisions (benchmarks/zoo.yaml); hours, resumable
-	@$(RUN) -m exporter sweep benchmarks/zoo.yaml $(if $(OUT),--out "$$OUT") $(if $(JOBS),--jobs "$$JOBS")
+zoo: $(READY)  ## every recipe in four precisions (benchmarks/zoo.yaml), resumable; the table of it in README.md
+	@$(RUN) -m exporter sweep benchmarks/zoo.yaml $(if $(OUT),--out "$$OUT") $(if $(JOBS),--jobs "$$JOBS"); \
+		swept=$$?; $(RUN) benchmarks/zoo.py $(if $(OUT),"$$OUT") && exit $$swept
 
 cpp: model $(READY)  ## a bundle's facts as INTO/model_info.hpp, for the C++ programs of deploy/cpp
 	@$(RUN) -m exporter cpp "$$MODEL" --precision "$$PRECISION" $(if $(OUT),--out "$$OUT") \

@@ -82,7 +82,7 @@ def sentence(graph: Examined, unit: Unit, found: list[Range], located: Located, 
         return f"{bad.operator} {bad.node} makes {'NaN' if bad.nan else 'Inf'} of finite values"
     if unit.tensor is None:
         return "nothing in the graph answers what this unit answers: an order, a mask, a bias or weights are others"
-    if _right_at_one(graph, unit, located, units, pixels):
+    if _right_at_one(graph, unit, units, pixels):
         return f"right for one image, wrong for {located.batch}: a batch size is baked into a shape or an index"
     factor, left = _factor(graph, unit, located, units, pixels)
     if left < CLEAR:
@@ -99,16 +99,19 @@ def _roundoff(graph: Examined) -> float:
     return float(ml_dtypes.finfo(graph.weights).eps) / 2
 
 
-def _right_at_one(graph: Examined, unit: Unit, located: Located, units: Units, pixels: np.ndarray) -> bool:
-    """Whether the unit's answer to one image alone is the module's, in any order of its rows."""
+def _right_at_one(graph: Examined, unit: Unit, units: Units, pixels: np.ndarray) -> bool:
+    """Whether the unit's answer to every image alone is the module's, in any order of its rows."""
     from exporter.alignment import align
 
     if graph.batch:
         return False
-    one = pixels[:1]
-    expected, value = units.answers(one)[unit.name], graph.runner([unit.tensor])(one)[unit.tensor]
-    made = align(expected, value)
-    return made is not None and made.distance < 0.1 * unit.own
+    run = graph.runner([unit.tensor])
+    for index in range(len(pixels)):
+        one = pixels[index : index + 1]
+        made = align(units.answers(one, [unit.name])[unit.name], run(one)[unit.tensor])
+        if made is None or made.distance >= 0.1 * unit.own:
+            return False
+    return True
 
 
 def _factor(graph: Examined, unit: Unit, located: Located, units: Units, pixels: np.ndarray) -> tuple[float, float]:

@@ -13,16 +13,18 @@ from exporter.units import owner
 def first(found: Located, limit: float, failed: bool) -> Unit | None:
     """The first unit, in the order in which they run, that adds more than ``limit``, or that the graph lost.
 
-    A unit that is not found beyond doubt counts where the rung failed or other units of its kind were found. What
-    was looked for in vain on the way to the first fault, and was there in earlier blocks, is nearer to it.
+    A unit that is not found beyond doubt counts where the rung failed, other units of its kind were found or nothing
+    behind it was. What was looked for in vain on the way to the first fault, and was there in earlier blocks, is nearer
+    to it.
     """
+    last = max((i for i, u in enumerate(found.units) if u.sure), default=-1)
     kinds = {_kind(u.name) for u in found.units if u.sure}
     sure, absent = 0, set()  # the last unit without a doubt; kinds that were missing before it
     for i, unit in enumerate(found.units):
         if unit.sure and unit.own <= limit:
             absent |= {_kind(u.name) for u in found.units[sure:i] if u.tensor is None}
             sure = i
-        elif unit.sure or _due(unit, kinds, limit, failed):
+        elif unit.sure or _due(unit, kinds, limit, failed or i > last):
             before = (u for u in found.units[sure:i] if u.tensor is None and u.distance < np.inf)
             return next((u for u in before if _kind(u.name) not in absent), unit)
     return next((u for i, u in enumerate(found.units) if failed and _lost(u, i, found)), None)

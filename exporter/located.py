@@ -29,11 +29,9 @@ SURE = {"float32": 1e-3, "float16": 0.01, "bfloat16": 0.05}
 LOOSE = 0.05
 """Distance up to which it may be: a unit's answer with a fault, or something else that is like it."""
 
-TRIES = 3
-"""Tensors of the right size that are looked at closely for one unit."""
-
-MATCHED = {"float32": 1e-3, "float16": 0.01, "bfloat16": 0.05}
-"""Distance up to which a tensor is taken to be a unit's answer, by the type of the graph's weights."""
+ALIKE = 1.5
+ROUNDING = 1e-6
+"""Tensors whose likeness is within this factor and this difference of the best one may be the same values."""
 
 AT_ONCE = 400_000_000
 """Bytes of tensors that one run hands out while units are looked for."""
@@ -128,7 +126,8 @@ def _find(graph: Examined, units: Units, probe: np.ndarray, only: Collection[str
         for name in names:
             answer = answers.pop(name)
             own = signatures(answer)
-            near = sorted((t for t in wanted[name] if t not in taken), key=lambda t: likeness(own, signed[t]))
+            free = {t: likeness(own, signed[t]) for t in wanted[name] if t not in taken}
+            near = _by_likeness(free, {t for t in free if values[t].shape == answer.shape})
             found.append(_nearest(name, answer, {t: values[t] for t in near[:TRIES]}, graph))
             taken.add(found[-1].tensor)
     return Located(found, named, len(probe))
@@ -146,6 +145,12 @@ def _groups(wanted: dict[str, list[str]], sizes: dict) -> Iterator[list[str]]:
         group.append(name)
         tensors = more
     yield group
+
+
+def _by_likeness(found: dict[str, float], shaped: Collection[str]) -> list[str]:
+    """The most alike first; among those that are as good as equal, ones of the unit's own shape: they need no order."""
+    least = min(found.values(), default=0.0)
+    return sorted(found, key=lambda t: (found[t] > ALIKE * least + ROUNDING, t not in shaped, found[t]))
 
 
 def _nearest(name: str, answer: np.ndarray, tensors: dict[str, np.ndarray], graph: Examined) -> Unit:

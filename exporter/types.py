@@ -196,6 +196,8 @@ class Recipe:
     """Makes ((3, H, W) float32, label) of labelled images that no training saw."""
     shipped: Path | None = None
     """Trained weights that come with the recipe: what ``pretrained`` and ``auto`` mean."""
+    shallow: Recipe | None = None
+    """The same with few blocks where the whole one takes long: what the tests of every recipe build."""
     origin: str = ""
     """What a recipe from outside of ``recipes/`` was made from, as a text that changes with it."""
 

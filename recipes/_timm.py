@@ -5,13 +5,18 @@ from __future__ import annotations
 import sys
 
 from exporter.types import ModuleSpec
+from recipes._shallow import shorten
 
 
-def build(spec: ModuleSpec, name: str, **options):
-    """timm's module ``name`` for this image size and number of classes, in eval mode, with random weights."""
+def build(spec: ModuleSpec, name: str, few: int | None = None, chain: str = "blocks", **options):
+    """timm's module ``name`` for this image size and number of classes, in eval mode, with random weights.
+
+    ``few`` keeps so many blocks of each ``chain``.
+    """
     import timm
 
-    return timm.create_model(name, pretrained=False, img_size=spec.image, num_classes=spec.classes, **options).eval()
+    module = timm.create_model(name, pretrained=False, img_size=spec.image, num_classes=spec.classes, **options).eval()
+    return shorten(module, chain, few) if few else module
 
 
 def adapt(state_dict: dict, module) -> dict:

@@ -5,6 +5,7 @@ Nobody keeps the module, it is :mod:`recipes.modules.cyclemlp`; the authors' che
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from exporter.types import ModuleSpec, Preprocessing, Recipe, canonical
@@ -23,7 +24,7 @@ def adapt(state_dict: dict, module) -> dict:
 
 
 def _cyclemlp(size: str, depths: tuple[int, int, int, int], published: tuple[float, float]) -> Recipe:
-    return Recipe(
+    whole = Recipe(
         name=f"cyclemlp_{size}",
         family="cyclemlp",
         paper="Chen et al. 2022, arXiv:2107.10224",
@@ -36,6 +37,7 @@ def _cyclemlp(size: str, depths: tuple[int, int, int, int], published: tuple[flo
         attention_blocks=0,
         rewrites=canonical(),
     )
+    return replace(whole, shallow=replace(whole, build=partial(build, depths=(1, 1, 1, 1))))
 
 
 RECIPES = (

@@ -5,17 +5,19 @@ The number of tokens is a weight's shape, so a model takes one image size only. 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from exporter.types import Preprocessing, Recipe, canonical
 from recipes._timm import adapt, build
 
-RECIPES = (
-    Recipe(
+
+def _gmlp(few: int | None = None) -> Recipe:
+    return Recipe(
         name="gmlp_s",
         family="gmlp",
         paper="Liu et al. 2021, arXiv:2105.08050",
-        build=partial(build, name="gmlp_s16_224"),
+        build=partial(build, name="gmlp_s16_224", few=few),
         adapt=adapt,
         hub="timm/gmlp_s16_224.ra3_in1k",
         preprocessing=Preprocessing((224, 224), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), crop_pct=0.875),
@@ -24,5 +26,7 @@ RECIPES = (
         fixed_image=True,
         attention_blocks=0,
         rewrites=canonical(static_shapes=1, patch_embedding=1),
-    ),
-)
+    )
+
+
+RECIPES = (replace(_gmlp(), shallow=_gmlp(few=2)),)

@@ -9,14 +9,17 @@ Attention grows with the fourth power of the image's side: at 128 pixels one ima
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 from exporter.types import Batch, ModuleSpec, Preprocessing, Recipe, canonical
 
 COLOURS = 512
 DEPTH = 24
 
 
-def build(spec: ModuleSpec):
-    """iGPT-S for images of this size, in eval mode with random weights and random colours."""
+def build(spec: ModuleSpec, depth: int):
+    """iGPT-S of ``depth`` layers for images of this size, in eval mode with random weights and random colours."""
     import torch
     from transformers import ImageGPTConfig, ImageGPTForImageClassification
 
@@ -31,23 +34,26 @@ def build(spec: ModuleSpec):
             distances = pixels.flatten(2).mT[:, :, None] - self.clusters  # (B, H W, colours, 3)
             return super().forward(distances.square().sum(-1).argmin(-1), return_dict=True).logits
 
-    config = ImageGPTConfig(n_positions=spec.image[0] * spec.image[1], num_labels=spec.classes, use_cache=False)
+    places = spec.image[0] * spec.image[1]
+    config = ImageGPTConfig(n_positions=places, n_layer=depth, num_labels=spec.classes, use_cache=False)
     return Classifier(config).eval()
 
 
-RECIPES = (
-    Recipe(
+def _igpt(depth: int) -> Recipe:
+    return Recipe(
         name="igpt_s",
         family="igpt",
         paper="Chen et al. 2020, Generative Pretraining from Pixels",
-        build=build,
+        build=partial(build, depth=depth),
         preprocessing=Preprocessing((32, 32), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), interpolation="bilinear"),
         published=(76.3, 103.1),  # 1024 tokens of 12 x 512^2 weights a layer, and two products of 1024^2 x 512
         image_multiple=2,
         batch=Batch(1, 1, 4),
         head=("score.weight",),
-        attention_blocks=DEPTH,
-        fused_attention={"fp16": DEPTH, "bf16": DEPTH},
-        rewrites=canonical(attention_form=DEPTH, fold_attention_biases=2 * DEPTH),
-    ),
-)
+        attention_blocks=depth,
+        fused_attention={"fp16": depth, "bf16": depth},
+        rewrites=canonical(attention_form=depth, fold_attention_biases=2 * depth),
+    )
+
+
+RECIPES = (replace(_igpt(DEPTH), shallow=_igpt(2)),)

@@ -10,27 +10,32 @@ layer was fused and moved 8 % fewer bytes.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 from exporter.types import Batch, ModuleSpec, Preprocessing, Recipe, canonical
 
 
-def build(spec: ModuleSpec):
+def build(spec: ModuleSpec, depths: tuple[int, ...]):
     """LR-Net-50 in eval mode with random weights, for images of multiples of 32 pixels."""
     from recipes.modules.lr_net import LRNet
 
-    return LRNet(spec.classes).eval()
+    return LRNet(spec.classes, depths).eval()
 
 
-RECIPES = (
-    Recipe(
+def _lr_net(*depths: int) -> Recipe:
+    return Recipe(
         name="lr_net_50",
         family="lr_net",
         paper="Hu et al. 2019, arXiv:1904.11491",
-        build=build,
+        build=partial(build, depths=depths),
         preprocessing=Preprocessing((224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), crop_pct=0.875),
         published=(23.3, 4.3),
         image_multiple=32,
         batch=Batch(1, 4, 16),
-        attention_blocks=17,
-        rewrites=canonical(fold_batch_normalization=37),
-    ),
-)
+        attention_blocks=sum(depths) + 1,
+        rewrites=canonical(fold_batch_normalization=2 * sum(depths) + 5),
+    )
+
+
+RECIPES = (replace(_lr_net(3, 4, 6, 3), shallow=_lr_net(1, 1, 1, 1)),)

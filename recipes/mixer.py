@@ -6,6 +6,7 @@ The number of tokens is a weight's shape, so a model takes one image size only. 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from exporter.types import Preprocessing, Recipe, TensorSpec, canonical
@@ -15,21 +16,24 @@ PAPER = "Tolstikhin et al. 2021, arXiv:2105.01601"
 
 
 def _mixer(name: str, arch: str, tag: str | None, published: tuple[float, float]) -> Recipe:
-    return Recipe(
-        name=name,
-        family="mixer",
-        paper=PAPER,
-        build=partial(build, name=arch),
-        adapt=adapt,
-        hub=f"timm/{arch}.{tag}" if tag else None,
-        preprocessing=Preprocessing((224, 224), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), crop_pct=0.875),
-        outputs=(TensorSpec("logits", "class scores before the softmax"),),
-        published=published,
-        image_multiple=16,
-        fixed_image=True,
-        attention_blocks=0,
-        rewrites=canonical(static_shapes=1, patch_embedding=1),
-    )
+    def of(few: int | None = None) -> Recipe:
+        return Recipe(
+            name=name,
+            family="mixer",
+            paper=PAPER,
+            build=partial(build, name=arch, few=few),
+            adapt=adapt,
+            hub=f"timm/{arch}.{tag}" if tag else None,
+            preprocessing=Preprocessing((224, 224), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), crop_pct=0.875),
+            outputs=(TensorSpec("logits", "class scores before the softmax"),),
+            published=published,
+            image_multiple=16,
+            fixed_image=True,
+            attention_blocks=0,
+            rewrites=canonical(static_shapes=1, patch_embedding=1),
+        )
+
+    return replace(of(), shallow=of(few=2))
 
 
 RECIPES = (

@@ -7,6 +7,7 @@ softmaxes). Modules and weights are timm's ``mvitv2_*``.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from exporter.types import Preprocessing, Recipe, canonical
@@ -14,21 +15,24 @@ from recipes._timm import adapt, build
 
 
 def _mvit(name: str, arch: str, published: tuple[float, float], depth: int) -> Recipe:
-    return Recipe(
-        name=name,
-        family="mvit_v2",
-        paper="Li et al. 2022, arXiv:2112.01526",
-        build=partial(build, name=arch),
-        adapt=adapt,
-        hub=f"timm/{arch}.fb_in1k",
-        preprocessing=Preprocessing((224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), crop_pct=0.9),
-        published=published,
-        image_multiple=32,
-        fixed_image=True,
-        head=("head.fc.weight",),
-        attention_blocks=depth,
-        rewrites=canonical(),
-    )
+    def of(depth: int, few: int | None = None) -> Recipe:
+        return Recipe(
+            name=name,
+            family="mvit_v2",
+            paper="Li et al. 2022, arXiv:2112.01526",
+            build=partial(build, name=arch, few=few, chain="stages.*.blocks"),
+            adapt=adapt,
+            hub=f"timm/{arch}.fb_in1k",
+            preprocessing=Preprocessing((224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), crop_pct=0.9),
+            published=published,
+            image_multiple=32,
+            fixed_image=True,
+            head=("head.fc.weight",),
+            attention_blocks=depth,
+            rewrites=canonical(),
+        )
+
+    return replace(of(depth), shallow=of(4, few=1))
 
 
 RECIPES = (

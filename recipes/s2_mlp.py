@@ -9,6 +9,7 @@ and 12 of 10 x 768^2 are 70.8 M before embedding, head, norms and biases. ``publ
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from exporter.types import ModuleSpec, Preprocessing, Recipe, canonical
@@ -22,7 +23,7 @@ def build(spec: ModuleSpec, width: int, depth: int):
 
 
 def _s2_mlp(name: str, width: int, depth: int, published: tuple[float, float]) -> Recipe:
-    return Recipe(
+    whole = Recipe(
         name=name,
         family="s2_mlp",
         paper="Yu et al. 2021, arXiv:2106.07477",
@@ -33,6 +34,7 @@ def _s2_mlp(name: str, width: int, depth: int, published: tuple[float, float]) -
         attention_blocks=0,
         rewrites=canonical(patch_embedding=1),
     )
+    return replace(whole, shallow=replace(whole, build=partial(build, width=width, depth=2)))
 
 
 RECIPES = (

@@ -10,28 +10,33 @@ and a ``__myl_`` softmax.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 from exporter.types import Batch, ModuleSpec, Preprocessing, Recipe, canonical
 
 
-def build(spec: ModuleSpec):
+def build(spec: ModuleSpec, depths: tuple[int, ...]):
     """The network in eval mode with random weights, for images of multiples of 32 pixels."""
     from recipes.modules.sasa import SASA
 
-    return SASA(spec.classes).eval()
+    return SASA(spec.classes, depths).eval()
 
 
-RECIPES = (
-    Recipe(
+def _sasa(*depths: int) -> Recipe:
+    return Recipe(
         name="sasa_r50",
         family="sasa",
         paper="Ramachandran et al. 2019, arXiv:1906.05909",
-        build=build,
+        build=partial(build, depths=depths),
         preprocessing=Preprocessing((224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), crop_pct=0.875),
         published=(18.0, 3.6),
         image_multiple=32,
         batch=Batch(1, 4, 16),
-        attention_blocks=16,
-        fused_attention={"fp16": 13, "bf16": 13},
-        rewrites=canonical(fold_batch_normalization=37),
-    ),
-)
+        attention_blocks=sum(depths),
+        fused_attention={"fp16": sum(depths[1:]), "bf16": sum(depths[1:])},
+        rewrites=canonical(fold_batch_normalization=2 * sum(depths) + 5),
+    )
+
+
+RECIPES = (replace(_sasa(3, 4, 6, 3), shallow=_sasa(1, 1, 1, 1)),)

@@ -6,13 +6,15 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+import torch
 from models import SWIN, VIT
 
 from exporter import budget, checks, pipeline, registry
+from exporter.errors import UsageError
 from exporter.goal import Goal
 from exporter.progress import Progress
 from exporter.stages import calibrate, form, place, rewrite, trace, weights
-from exporter.types import Request
+from exporter.types import Batch, Preprocessing, Recipe, Request
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,18 @@ def calibrated(out, **fields):
     stages = (weights, trace, rewrite, form, calibrate)
     entry = pipeline.prepare(asked(out, **fields), Progress(quiet=True), stages).entries["calibrate"]
     return not entry.reused, entry
+
+
+def test_a_network_of_convolutions_alone_is_refused(out):
+    def made(spec):
+        layers = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+        return torch.nn.Sequential(*layers, torch.nn.Linear(8, spec.classes)).eval()
+
+    how = Preprocessing((32, 32), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    recipe = Recipe("convolutions", made, how, classes=10, batch=Batch(1, 2, 3), origin="this test")
+    with pytest.raises(UsageError, match="nothing to quantise") as caught:
+        build(out, recipe)
+    assert "PRECISION=fp16" in caught.value.next
 
 
 def test_ranges_are_reused_until_something_changed(out, tmp_path):

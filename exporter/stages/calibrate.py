@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from exporter.build import Build
+from exporter.errors import UsageError
 from exporter.files import sha256_file, sha256_text, write_json
 from exporter.stages import form, rewrite
 from exporter.stages.reference import versions
@@ -77,6 +78,8 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
 
     model = build.model("form", form.FILE)
     at = placement.find(model)
+    if not quantizing.tensors(at):
+        raise nothing(build.request)
     build.note(f"the ranges of channels, {found.name}")
     channels = observing.channels(
         model, quantizing.tensors(at), rows(), lambda n: build.note(f"channels: {n} of {found.count} images")
@@ -85,6 +88,8 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     channels = {name: values for name, values in channels.items() if name not in dead}
     for name in sorted(dead)[:NAMED]:
         build.store.warn(f"{name} is all zero on the calibration images; what reads or makes it stays in 16 bits")
+    if not channels:
+        raise nothing(build.request, "every activation of its products is zero on the calibration images")
     balanced, _ = balance(model, build, channels)
     build.note("histograms")
     names = [name for name in quantizing.tensors(placement.find(balanced)) if name not in dead]
@@ -117,6 +122,17 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
         "channels": channels,
         "amax": {n: r["amax"] for n, r in ranges.items()},
     }
+
+
+def nothing(request: Request, why: str = "no matrix product but the classifier's") -> UsageError:
+    """The refusal of a model in which there is nothing for 8 bits."""
+    name, base = request.recipe.name, request.precision.base
+    return UsageError(
+        f"{name}: calibrate: nothing to quantise for PRECISION={request.precision.name}",
+        found=f"{why}; convolutions stay in 16 bits, since the compiler's 8-bit ones write FP32",
+        expected="linear layers or attention",
+        next=f"make engine MODEL={name} PRECISION={base}",
+    )
 
 
 def balance(model, build: Build, channels: dict):

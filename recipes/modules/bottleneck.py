@@ -14,6 +14,11 @@ def pointwise(inner: int, outer: int, stride: int = 1) -> tuple[nn.Module, nn.Mo
     return nn.Conv2d(inner, outer, 1, stride, bias=False), nn.BatchNorm2d(outer)
 
 
+def stages(widths: Sequence[tuple[int, int]], depths: Sequence[int]) -> list[tuple[int, int, int]]:
+    """The stages of a :class:`Network` whose blocks have these widths inside and outside."""
+    return [(inside, outside, depth) for (inside, outside), depth in zip(widths, depths, strict=True)]
+
+
 class Bottleneck(nn.Module):
     """A residual block around ``middle``, which has the stride; (B, inner, H, W) -> (B, outer, H / s, W / s)."""
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional
 
 from recipes import _neighbours as near
-from recipes.modules.bottleneck import Network, pointwise
+from recipes.modules.bottleneck import Network, pointwise, stages
 
 WINDOW = 7
 SHARING = 8
 """Channels that are aggregated by the same weights."""
 
-STAGES = ((100, 256, 3), (200, 512, 4), (400, 1024, 6), (800, 2048, 3))
-"""(width inside a block, width outside, blocks)."""
+WIDTHS = ((100, 256), (200, 512), (400, 1024), (800, 2048))
+"""Channels inside and outside of a block, by stage."""
 
 
 class LocalRelation(nn.Module):
@@ -54,7 +56,7 @@ class LocalRelation(nn.Module):
 class LRNet(Network):
     """LR-Net-50; (B, 3, H, W) -> (B, classes)."""
 
-    def __init__(self, classes: int):
+    def __init__(self, classes: int, depths: Sequence[int]):
         stem = nn.Sequential(
             *pointwise(3, 64),
             nn.ReLU(),
@@ -63,4 +65,6 @@ class LRNet(Network):
             nn.ReLU(),
             nn.MaxPool2d(3, 2, 1),
         )
-        super().__init__(classes, stem, 64, STAGES, lambda width, stride: [LocalRelation(width, stride)])
+        super().__init__(
+            classes, stem, 64, stages(WIDTHS, depths), lambda width, stride: [LocalRelation(width, stride)]
+        )

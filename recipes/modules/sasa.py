@@ -5,17 +5,19 @@ What a library would call a convolution of 1x1 here is a linear layer of each pl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional
 
 from recipes import _neighbours as near
-from recipes.modules.bottleneck import Network
+from recipes.modules.bottleneck import Network, stages
 
 WINDOW = 7
 HEADS = 8
-STAGES = ((64, 256, 3), (128, 512, 4), (256, 1024, 6), (512, 2048, 3))
-"""(width inside a block, width outside, blocks)."""
+WIDTHS = ((64, 256), (128, 512), (256, 1024), (512, 2048))
+"""Channels inside and outside of a block, by stage."""
 
 STEM = 64
 STEM_WINDOW = 4
@@ -102,6 +104,6 @@ def attended(width: int, stride: int) -> list[nn.Module]:
 class SASA(Network):
     """ResNet-50 of attention alone; (B, 3, H, W) -> (B, classes)."""
 
-    def __init__(self, classes: int):
+    def __init__(self, classes: int, depths: Sequence[int]):
         stem = nn.Sequential(Stem(), nn.BatchNorm2d(STEM), nn.ReLU(), nn.MaxPool2d(4))
-        super().__init__(classes, stem, STEM, STAGES, attended)
+        super().__init__(classes, stem, STEM, stages(WIDTHS, depths), attended)

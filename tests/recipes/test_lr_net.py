@@ -29,7 +29,7 @@ def test_a_relation_is_the_papers_formula_at_every_place(height, width, channels
 
 def test_the_papers_gflops_are_the_linear_layers():
     with torch.device("meta"):
-        module = LRNet(1000)
+        module = LRNet(1000, (3, 4, 6, 3))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(torch.zeros(1, 3, 224, 224, device="meta"))
     found = {str(name): flops / 2e9 for name, flops in counter.get_flop_counts()["Global"].items()}

@@ -47,7 +47,7 @@ def test_the_stems_values_are_mixtures_by_place():
 def test_the_papers_gflops_are_those_of_its_formulas():
     """Linear layers as the module has them; in a window the paper counts q . k, q . distance and the values' sum."""
     with torch.device("meta"):
-        module = SASA(1000)
+        module = SASA(1000, (3, 4, 6, 3))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(torch.zeros(1, 3, 224, 224, device="meta"))
     counts = counter.get_flop_counts()

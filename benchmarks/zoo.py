@@ -1,0 +1,122 @@
+"""``make zoo``, its table: every recipe at its full size, what its kernels were as exported and are now, its parity.
+
+    python benchmarks/zoo.py [OUT]
+
+Reads the cells that ``make sweep SWEEP=benchmarks/zoo.yaml`` left in ``OUT/sweep/zoo``, compiles each model's plain
+export (FP16, sm80, kept in ``plain.json`` beside them) and writes the table between the marks in README.md. A cell that
+was not built is *not run*, one that failed says so.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from exporter import casting, emitted, kernels, onnxio, pipeline, registry, request, sweepfile
+from exporter.files import write_atomically, write_json
+from exporter.progress import Progress
+
+ROOT = Path(__file__).parents[1]
+SWEEP = ROOT / "benchmarks" / "zoo.yaml"
+MARKS = "<!-- zoo: make zoo writes this table -->\n", "<!-- end of zoo -->\n"
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+COLUMNS = ("model", "M", "GFLOPs", "kernels plain -> ours", "fused", "floor us", *PRECISIONS, "int8 gain")
+
+
+def main(out: str = "build") -> None:
+    home = Path(out).absolute() / "sweep" / "zoo"
+    asked = sweepfile.read(SWEEP)
+    found = {(cell.model, cell.precision): _record(home / cell.name / "cell.json") for cell in asked.cells}
+    models = list(dict.fromkeys(cell.model for cell in asked.cells))
+    plain = _plain(
+        [m for m in models if _passed(found[m, "fp16"])], asked.cells[0].batch, Path(out), home / "plain.json"
+    )
+    rows = [row(model, {p: found[model, p] for p in PRECISIONS}, plain.get(model)) for model in models]
+    lines = ["| " + " | ".join(cells) + " |" for cells in (COLUMNS, ("---",) * len(COLUMNS), *rows)]
+    cells = [record for record in found.values() if record]
+    passed = sum(_passed(record) for record in cells)
+    hours = sum(record["seconds"] for record in cells) / 3600
+    lines += [
+        "",
+        f"{passed} of {len(found)} cells passed, {len(found) - len(cells)} not run; {hours:.1f} hours of builds.",
+    ]
+    write(ROOT / "README.md", "\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def row(model: str, records: dict[str, dict | None], plain: dict | None) -> tuple[str, ...]:
+    """One line of the table, ``records`` by precision; None where a cell was not built."""
+    parameters, gflops = registry.recipe(model).published
+    made = records["fp16"] if _passed(records["fp16"]) else None
+    figures = made["steps"]["engine"]["figures"] if made else {}
+    before = f"{plain['kernels']} -> " if plain else ""
+    return (
+        model, f"{parameters:.1f}", f"{gflops:.1f}", f"{before}{figures['count']}" if made else "",
+        f"{figures['fused_attention']}/{figures['attention_due']}" if made else "",
+        f"{figures['roofline_us']:.0f}" if made else "", *(_parity(records[p]) for p in PRECISIONS),
+        _gain(records["int8"]),
+    )  # fmt: skip
+
+
+def _parity(record: dict | None) -> str:
+    if record is None:
+        return "not run"
+    if not _passed(record):
+        why = next((step["why"] for step in record["steps"].values() if "why" in step), "")
+        return f"**{record['status']}** {why[:60]}".strip()
+    rungs = _manifest(record)["parity"]
+    rung = rungs.get("torch/typed") or rungs["raw/rewritten"]
+    return f"{rung['relative_max']:.1e}" if "relative_max" in rung else rung["status"]
+
+
+def _gain(record: dict | None) -> str:
+    against = _manifest(record).get("against_base") if _passed(record) else None
+    return f"{against['gain']:.2f}x" if against else ""
+
+
+def _manifest(record: dict) -> dict:
+    return json.loads((Path(record["folder"]) / "manifest.json").read_text())
+
+
+def _passed(record: dict | None) -> bool:
+    return record is not None and record["status"] == "passed"
+
+
+def _record(path: Path) -> dict | None:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _plain(models: list[str], batch: str, out: Path, file: Path) -> dict[str, dict]:
+    """What the compiler makes of each model's plain export, by name; what ``file`` holds of the same graph is kept."""
+    known = json.loads(file.read_text()) if file.exists() else {}
+    for model in models:
+        asked = request.parse(model, "fp16", batch=batch, target="sm80", weights="random", out=str(out))
+        build = pipeline.prepare(asked, Progress(quiet=True), pipeline.CANONICAL)
+        key = build.entries["trace"].key
+        if known.get(model, {}).get("key") == key:
+            continue
+        raw = casting.cast(build.model("trace", "raw.onnx"), asked.precision).model
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "graph.onnx"
+            onnxio.save(raw, path)
+            seen = emitted.emit(raw, path, asked, Path(scratch))
+        totals = kernels.totals(seen.engine, seen.sized, emitted.softmaxes(raw))
+        known[model] = {"key": key, "kernels": totals.count, "fused": totals.fused_attention}
+        print(f"{model}: {totals.count} kernels as exported", file=sys.stderr, flush=True)
+        write_json(file, known)
+    return known
+
+
+def write(readme: Path, table: str) -> None:
+    """Put ``table`` between the marks."""
+    text = readme.read_text()
+    between = re.compile(re.escape(MARKS[0]) + ".*?" + re.escape(MARKS[1]), re.DOTALL)
+    assert between.search(text), f"{readme} has no {MARKS[0].strip()}"
+    write_atomically(readme, between.sub(lambda _: MARKS[0] + "\n" + table + "\n" + MARKS[1], text))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,53 @@
+"""benchmarks/zoo.py: the table is what the cells hold, and says what failed and what was not built."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def zoo():
+    spec = importlib.util.spec_from_file_location("bench_zoo", ROOT / "benchmarks" / "zoo.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def record(folder, **manifest):
+    folder.mkdir()
+    manifest = {"parity": {"torch/typed": {"relative_max": 0.00123, "status": "passed"}}} | manifest
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    figures = {"count": 101, "fused_attention": 12, "attention_due": 12, "roofline_us": 35.5}
+    return {"status": "passed", "folder": str(folder), "seconds": 9.0, "steps": {"engine": {"figures": figures}}}
+
+
+def test_a_row_has_the_figures_of_its_cells_and_what_failed_and_what_was_not_built(zoo, tmp_path):
+    failed = {"status": "failed", "steps": {"engine": {"why": "the typed graph differs: 0.2"}}}
+    records = {
+        "fp32": None,
+        "fp16": record(tmp_path / "fp16"),
+        "bf16": failed,
+        "int8": record(tmp_path / "int8", against_base={"gain": 0.964}),
+    }
+    assert zoo.row("vit_ti", records, {"kernels": 125}) == (
+        "vit_ti", "5.7", "1.3", "125 -> 101", "12/12", "36", "not run", "1.2e-03",
+        "**failed** the typed graph differs: 0.2", "1.2e-03", "0.96x",
+    )  # fmt: skip
+    nothing = zoo.row("vit_ti", dict.fromkeys(records), None)
+    assert nothing[3:] == ("", "", "", *["not run"] * 4, "")
+
+
+def test_the_table_goes_between_the_marks_and_nowhere_else(zoo, tmp_path):
+    readme = tmp_path / "README.md"
+    first, last = zoo.MARKS
+    readme.write_text(f"before\n{first}old\n{last}after\n")
+    zoo.write(readme, "| new |\n")
+    assert readme.read_text() == f"before\n{first}\n| new |\n\n{last}after\n"
+    readme.write_text("no marks\n")
+    with pytest.raises(AssertionError, match="zoo"):
+        zoo.write(readme, "x")
+    assert all(mark in (ROOT / "README.md").read_text() for mark in zoo.MARKS)
