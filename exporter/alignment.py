@@ -15,8 +15,8 @@ import numpy as np
 PROJECTIONS = 8
 NEAREST = 8
 
-STEADY = 1e-4
-"""Share of its mean up to which a channel's deviation is rounding."""
+STEADY = 4e-3
+"""Share of its mean up to which a channel's deviation may be rounding: BF16's."""
 
 TELLING = 8
 """Channels from which on a row's numbers are its own: two numbers are near some others by chance."""

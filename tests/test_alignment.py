@@ -64,3 +64,18 @@ def test_likeness_sees_no_order_and_tells_tensors_apart():
     assert likeness(signatures(x), signatures(shuffled)) < 1e-5
     assert likeness(signatures(x), signatures(values(2, 49, 32, seed=9))) > 0.1
     assert likeness(signatures(x), signatures(values(2, 49, 33))) == np.inf
+
+
+def test_two_channels_tell_no_order():
+    x = values(3, 17, 64, 2)
+    rows = x.reshape(-1, 2)[np.random.default_rng(4).permutation(3 * 17 * 64)]
+    assert align(x, rows).distance > 0.5  # a key's heads: a near pair of numbers for every pair, and none of them it
+
+
+def test_a_channel_that_is_large_in_all_rows_does_not_hide_their_order():
+    x = values(2, 49, 32)
+    x[..., 5] = 1e5 * (1 + 1e-5 * x[..., 5])
+    order = np.random.default_rng(5).permutation(98)
+    there = x.reshape(-1, 32)[order]
+    made = align(x, there * np.float32(1 + 2**-8), close=0.0)
+    assert np.array_equal(made.apply(there), x)

@@ -49,3 +49,8 @@ def test_the_first_that_was_looked_for_in_vain_is_nearest_to_the_fault():
 def test_a_unit_with_nothing_behind_it_is_lost():
     assert first(sure("norm"), absent("head", 0.5), failed=True) == "head"
     assert first(sure("norm"), absent("head", 0.5)) is None
+
+
+def test_a_doubtful_unit_with_nothing_sure_behind_it_counts():
+    assert first(sure("norm"), near("head", 1e-2)) == "head"
+    assert first(near("head", 1e-2), sure("norm")) is None
