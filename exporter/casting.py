@@ -15,15 +15,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporter import keeping, opsets
 from exporter.errors import UsageError
-from exporter.keeping import MOVES
+from exporter.keeping import FIXED_FLOAT_INPUTS, MOVES
 from exporter.shapes import infer
 from exporter.types import Precision
 
 FLOAT = TensorProto.FLOAT
 ELEMENT = {"float32": FLOAT, "float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
-
-FIXED_FLOAT_INPUTS = {"Resize": (1, 2), "Range": (0, 1, 2)}
-"""Inputs that the standard types as float whatever the data's type is."""
 
 FIXED_FLOAT_OUTPUTS = {"LayerNormalization": (1, 2)}
 """Outputs likewise: the mean and the deviation have the type of the sum (``stash_type``)."""

@@ -1,13 +1,14 @@
 """Which nodes of a narrow graph compute in FP32, and why.
 
-Sums and powers do where the precision says so; what was seen to leave the type's range on real images; nodes with a
-constant that the type does not have; what carries such a constant's values on; the elementwise steps between two nodes
-that stay, whose large intermediates would pass through the narrow type after all; and the steps by whose results an
-ArgMin or ArgMax tells near values apart.
+Sums and powers do where the precision says so; operators that ONNX does not define for the type (Einsum has no BF16);
+what was seen to leave the type's range on real images; nodes with a constant that the type does not have; what carries
+such a constant's values on; the elementwise steps between two nodes that stay, whose large intermediates would pass
+through the narrow type after all; and the steps by whose results an ArgMin or ArgMax tells near values apart.
 """
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 
@@ -24,6 +25,9 @@ MOVES = frozenset(
     "Tile Pad DepthToSpace SpaceToDepth".split()
 )
 """Operators that move values and change none: they take the type of what they move."""
+
+FIXED_FLOAT_INPUTS = {"Resize": (1, 2), "Range": (0, 1, 2)}
+"""Inputs that the standard types as float whatever the data's type is."""
 
 ELEMENTWISE = frozenset("Add Sub Mul Div Neg Abs Max Min Clip Where Relu".split())
 
@@ -51,12 +55,15 @@ def kept(
     ``islands`` are blocks and parts of blocks that stay whole.
     """
     beyond = beyond or {}
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None)
     nodes = [n for n in model.graph.node if any(_is_float(name, types) for name in (*n.input, *n.output))]
     found = {}
     for node in nodes:
         path = path_of(node.name)
         if (island := next((p for p in (block_of(path), part_of(path)) if p in islands), None)) is not None:
             found[node.name] = f"{island} is an island in FP32, for the error's sake"
+        elif node.domain in ("", "ai.onnx") and not _defined(node.op_type, opset, precision.element_type):
+            found[node.name] = f"ONNX defines no {node.op_type} of {precision.element_type}"
         elif node.op_type in precision.keep_fp32:
             found[node.name] = f"{node.op_type} sums or powers in FP32"
         elif node.op_type == "Mul" and len(set(node.input)) == 1 and precision.keep_fp32:
@@ -72,6 +79,16 @@ def kept(
 
 def _is_float(name: str, types: dict[str, int]) -> bool:
     return types.get(name) == TensorProto.FLOAT
+
+
+@functools.cache
+def _defined(op_type: str, opset: int, element_type: str) -> bool:
+    """Whether the standard lets the operator compute in a type in which it does compute in FP32."""
+    narrow = {"float16": "tensor(float16)", "bfloat16": "tensor(bfloat16)"}[element_type]
+    fixed = FIXED_FLOAT_INPUTS.get(op_type, ())
+    formal = onnx.defs.get_schema(op_type, opset, "").inputs
+    takes = [set(f.types) for i, f in enumerate(formal) if i not in fixed]
+    return all(narrow in types for types in takes if "tensor(float)" in types)
 
 
 def _constants(model: onnx.ModelProto) -> Iterator[tuple[str, np.ndarray]]:

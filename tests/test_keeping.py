@@ -1,4 +1,5 @@
 import numpy as np
+import onnx
 import pytest
 from graphs import between, cast, feed, graph, i64, initializer, run, twin, types
 from onnx import numpy_helper
@@ -236,3 +237,20 @@ def test_the_nearest_of_near_values_is_told_in_fp32(precision):
     x = np.array([0.5 + 2**-14, 0.5 + 2**-12 - 2**-14], np.float32).reshape(2, 1, 1)
     feeds = {"x": x}
     assert twin(cast(model, precision).model, feeds)["y"].tolist() == run(model, feeds)["y"].tolist() == [0, 1]
+
+
+@both
+def test_an_operator_that_onnx_does_not_define_for_the_type_stays_in_fp32(precision):
+    text = """(float[batch, 4, 8] x) => (float[batch, 4, 6] y) {
+        h = MatMul (x, w)
+        y = Einsum <equation = "bij,jk->bik"> (h, table)
+    }"""
+    rng = np.random.default_rng(0)
+    table = rng.standard_normal((8, 6)).astype(np.float32)
+    model = graph(text, w=rng.standard_normal((8, 8)).astype(np.float32), table=table)
+    typed = cast(model, precision)
+    onnx.checker.check_model(typed.model, full_check=True)
+    narrow = {"fp16": "FLOAT16", "bf16": "BFLOAT16"}[precision]
+    assert types(typed.model)["h"] == narrow
+    kept = {why for name, why in typed.kept.items() if "Einsum" in why}
+    assert kept == (set() if precision == "fp16" else {"ONNX defines no Einsum of bfloat16"})
