@@ -1,8 +1,9 @@
 """Which form an attention is given: the winner of ``make tune`` for this model, precision, target and batch.
 
 The table ``recipes/tuned.json`` is data: what was built, what the compiler emitted and what it scored, by model,
-precision, target and batch. A request that is not in it gets its family's winner, else the rule that the table shows:
-``positions_planes`` where the batch is fixed, ``positions_packed`` where it is free.
+precision, target and batch. A request that is not in it gets its model's winner at another free batch, its
+family's winner, else the rule that the table shows: ``positions_planes`` where the batch is fixed, ``positions_packed``
+where it is free.
 """
 
 from __future__ import annotations
@@ -48,10 +49,15 @@ def choose(request: Request) -> Choice:
     recipe = request.recipe
     if recipe.attention_blocks == 0:
         return Choice(CANONICAL_FORM, "there is no attention")
-    for name, whose in ((recipe.name, "this model"), (_relative(recipe, request), "its family")):
-        row = read().get(key(name, request)) if name else None
+    table = read()
+    for whose, names in (("this model", {recipe.name}), ("its family", _family(recipe))):
+        row = next((row for k, row in table.items() if _of(k, names) == key("", request)), None)
         if row is not None:
             return Choice(row["winner"], f"tuned for {whose}", row["compiler"])
+        other = next((k for k in table if _of(k, names) and _at_another_batch(_of(k, names), request)), None)
+        if other is not None:
+            why = f"tuned for {whose} at batch {other.rpartition(' ')[2]}"
+            return Choice(table[other]["winner"], why, table[other]["compiler"])
     if request.precision.element_type == "float32":
         return Choice(CANONICAL_FORM, "no fused attention in FP32")
     return Choice("positions_planes" if request.batch.static else "positions_packed", "by rule")
@@ -65,13 +71,22 @@ def key(model: str, request: Request) -> str:
     return f"{model} {request.precision.base} {request.targets[0]} batch {request.batch}"
 
 
-def _relative(recipe: Recipe, request: Request) -> str | None:
-    """A tuned model of the family, the first one in the table."""
+def _family(recipe: Recipe) -> set[str]:
     from exporter import registry
 
-    family = {r.name for r in registry.recipes().values() if r.family == recipe.family}
+    return {r.name for r in registry.recipes().values() if r.family == recipe.family}
+
+
+def _of(row: str, names: set[str]) -> str:
+    """A row's key without the model's name, where it is one of ``names``, else ''."""
+    name, separator, rest = row.partition(" ")
+    return separator + rest if name in names else ""
+
+
+def _at_another_batch(rest: str, request: Request) -> bool:
+    """Whether a row is of the same precision and target and both batches are free: sizes of fixed ones matter more."""
     end = key("", request)
-    return next((k.removesuffix(end) for k in read() if k.endswith(end) and k.removesuffix(end) in family), None)
+    return not request.batch.static and ":" in rest and rest.rpartition(" ")[0] == end.rpartition(" ")[0]
 
 
 def read() -> dict[str, dict]:

@@ -120,15 +120,16 @@ CANONICAL = (
 """The rewrites that make an exported graph canonical, in their order, whatever the model."""
 
 
-def canonical(**due: int) -> tuple[RewriteStep, ...]:
+def canonical(skip: tuple[str, ...] = (), **due: int) -> tuple[RewriteStep, ...]:
     """The canonical rewrites with the matches that are due, by name; the others may match as often as they do.
 
+    Those to ``skip`` are left out, where the compiler makes more of a family's graph without them.
     How many constants are equal depends on the weights, so sharing them has no due count.
     """
-    unknown = due.keys() - set(CANONICAL)
+    unknown = {*due, *skip} - set(CANONICAL)
     if unknown:
         raise ValueError(f"no such rewrite: {', '.join(sorted(unknown))}")
-    return tuple(RewriteStep(name, due.get(name)) for name in CANONICAL)
+    return tuple(RewriteStep(name, due.get(name)) for name in CANONICAL if name not in skip)
 
 
 TOLERANCES = {

@@ -87,7 +87,7 @@ def calibration(recipe: Recipe) -> Iterator:
     return (pixels(picture, recipe) for picture in split()[0][0])
 
 
-def _recipe(name: str, make, paper: str, published: tuple[float, float], attentions: int = 0, **matches: int) -> Recipe:
+def _recipe(name: str, make, paper: str, published: tuple[float, float], attentions: int = 0, **rewrites) -> Recipe:
     return Recipe(
         name=name,
         family="digits",
@@ -101,7 +101,7 @@ def _recipe(name: str, make, paper: str, published: tuple[float, float], attenti
         fixed_image=True,
         classes=10,
         head=("head.weight", "head.fc.weight"),
-        rewrites=canonical(attention_form=attentions, patch_embedding=1, **matches),
+        rewrites=canonical(attention_form=attentions, **rewrites),
         attention_blocks=attentions,
         fused_attention={"fp16": attentions, "bf16": attentions},
         calibration=calibration,
@@ -110,7 +110,7 @@ def _recipe(name: str, make, paper: str, published: tuple[float, float], attenti
 
 
 RECIPES = (
-    _recipe("vit_digits", _vit, "Dosovitskiy et al. 2021, arXiv:2010.11929", (0.46, 0.03), 4),
+    _recipe("vit_digits", _vit, "Dosovitskiy et al. 2021, arXiv:2010.11929", (0.46, 0.03), 4, patch_embedding=1),
     _recipe(
         "swin_digits",
         _swin,
@@ -119,6 +119,9 @@ RECIPES = (
         4,
         fold_attention_biases=8,
         cancel_permutations=9,
+        patch_embedding=1,
     ),
-    _recipe("mixer_digits", _mixer, "Tolstikhin et al. 2021, arXiv:2105.01601", (0.33, 0.02)),
+    _recipe(
+        "mixer_digits", _mixer, "Tolstikhin et al. 2021, arXiv:2105.01601", (0.33, 0.02), skip=("patch_embedding",)
+    ),
 )

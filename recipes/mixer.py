@@ -30,7 +30,7 @@ def _mixer(name: str, arch: str, tag: str | None, published: tuple[float, float]
             image_multiple=16,
             fixed_image=True,
             attention_blocks=0,
-            rewrites=canonical(static_shapes=1, patch_embedding=1),
+            rewrites=canonical(skip=("patch_embedding",)),
         )
 
     return replace(of(), shallow=of(few=2))

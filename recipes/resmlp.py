@@ -26,7 +26,7 @@ def _resmlp(name: str, arch: str, published: tuple[float, float]) -> Recipe:
             image_multiple=16,
             fixed_image=True,
             attention_blocks=0,
-            rewrites=canonical(static_shapes=1, patch_embedding=1),
+            rewrites=canonical(skip=("patch_embedding",)),
         )
 
     return replace(of(), shallow=of(few=2))

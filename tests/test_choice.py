@@ -60,6 +60,15 @@ def test_a_row_of_another_precision_or_batch_is_not_taken(table, other):
     assert choice.choose(request(**other)).why == "by rule"
 
 
+def test_the_models_own_row_at_another_free_batch_comes_before_its_familys(table):
+    made = request(batch=Batch(1, 4, 16))
+    table(**{choice.key("swin_t", request()): row("windows"), choice.key("swin_s", made): row("windows_packed")})
+    assert choice.choose(made) == choice.Choice("windows", "tuned for this model at batch 1:8:32", "compiler 1.0")
+    assert choice.choose(request("swin_b", batch=Batch(1, 4, 16))).form == "windows_packed"
+    assert choice.choose(request("swin_b", batch=Batch(2, 4, 6))).why == "tuned for its family at batch 1:8:32"
+    assert choice.choose(request(batch=Batch(4, 4, 4))).why == "by rule"
+
+
 def test_the_steps_of_a_form():
     assert choice.Choice("windows", "").steps() == ()
     form, order = choice.Choice("positions_packed", "").steps()

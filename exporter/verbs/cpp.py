@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from exporter import asking
@@ -30,7 +31,8 @@ def run(arguments) -> int:
 
     def said() -> None:
         print(made["header"])
-        print(f"cmake -S deploy/cpp -B {into}/build -DMODEL_INFO={into.resolve()} -DTENSORRT_ROOT=<folder>")
-        print(f"cmake --build {into}/build && {into}/build/{made['program']} {made['engine']} photo.png")
+        at, info, engine = (shlex.quote(str(p)) for p in (into / "build", into.resolve(), made["engine"]))
+        print(f"cmake -S deploy/cpp -B {at} -DMODEL_INFO={info} -DTENSORRT_ROOT=<folder>")
+        print(f"cmake --build {at} && {at}/{made['program']} {engine} photo.png")
 
     return asking.show(arguments, made, said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from exporter import asking
@@ -32,6 +33,6 @@ def run(arguments) -> int:
         print(
             f"{made['model']} version {made['version']} ({made['backend']}) and {made['image_model']}: {made['path']}"
         )
-        print(f"serve it: make serve REPO={arguments.repository}")
+        print(f"serve it: make serve REPO={shlex.quote(str(arguments.repository))}")
 
     return asking.show(arguments, made, said)
