@@ -12,7 +12,7 @@ READY := .venv/.installed$(addprefix -,$(EXTRAS))
 
 # Values reach the shell through the environment, so that a path may hold any character.
 export MODEL PRECISION TARGET BATCH WEIGHTS IMAGE IO IMAGES OUT BACKEND WITHOUT FORM ONNX CALIB CALIB_IMAGES OBSERVER DATA MAX_DROP MAX_ERROR MIN_TOP1_AGREEMENT CACHE_LIMIT CACHE
-export COUNT KILLS SEEDS RUNS REPO SERVER INTO PRICE VS DURATION THREADS SWEEP JOBS
+export HTTP GRPC COUNT KILLS SEEDS RUNS REPO SERVER INTO PRICE VS DURATION THREADS SWEEP JOBS
 REQUEST = "$$MODEL" --precision "$$PRECISION" \
 	$(if $(TARGET),--target "$$TARGET") $(if $(BATCH),--batch "$$BATCH") $(if $(WEIGHTS),--weights "$$WEIGHTS") \
 	$(if $(IMAGE),--image "$$IMAGE") $(if $(IO),--io "$$IO") $(if $(IMAGES),--images "$$IMAGES") \
@@ -133,7 +133,8 @@ tritonserver: $(READY)  ## download the server (55 MB) into .venv/tritonserver
 
 serve: $(READY)  ## serve MODEL's bundle, or REPO, on loopback until Ctrl-C
 	@$(RUN) -m exporter serve $(if $(MODEL),"$$MODEL" --precision "$$PRECISION") $(if $(OUT),--out "$$OUT") \
-		$(if $(ALLOW_RANDOM),--allow-random) $(if $(REPO),--repository "$$REPO")
+		$(if $(ALLOW_RANDOM),--allow-random) $(if $(REPO),--repository "$$REPO") \
+		$(if $(HTTP),--http "$$HTTP") $(if $(GRPC),--grpc "$$GRPC")
 
 why: model $(READY)  ## which stages a build would reuse, which it would make again, and what changed
 	@$(RUN) -m exporter why $(REQUEST)

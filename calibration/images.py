@@ -130,6 +130,13 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 def preprocess(image: Image.Image, how: Preprocessing) -> np.ndarray:
     """One RGB image as (3, H, W) float32, resized, cropped and normalised as ``how`` says; a clip as (3, T, H, W)."""
     height, width = _resized((image.height, image.width), how)
+    if height * width > MAX_PIXELS:
+        raise UsageError(
+            "the image is too long for its width",
+            found=f"{image.width}x{image.height} pixels, {width}x{height} when the shorter side fits the model",
+            expected=f"at most {MAX_PIXELS} pixels",
+            next="cut it",
+        )
     image = image.resize((width, height), Image.Resampling(INTERPOLATION[how.interpolation]))
     if how.frames:
         return np.stack([_normalised(_center_crop(image, *how.size, at), how) for at in _pan(how, width)], 1)

@@ -44,7 +44,7 @@ def write(folder: Path, into: Path, allow_random: bool = False) -> dict[str, Any
         into.mkdir(parents=True, exist_ok=True)
         write_atomically(into / HEADER, text)
     except OSError as error:
-        raise unwritable(into, error) from None
+        raise unwritable(into, error, "INTO") from None
     return {
         "model": bundle.manifest["model"],
         "header": str(into / HEADER),

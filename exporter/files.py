@@ -123,12 +123,12 @@ def _exchange(a: Path, b: Path) -> bool:
     return call(at_fdcwd, os.fsencode(a), at_fdcwd, os.fsencode(b), rename_exchange) == 0
 
 
-def unwritable(folder: Path, error: OSError) -> UsageError:
-    """The error for an output folder that the system does not let us write, or that is on a full disk."""
+def unwritable(folder: Path, error: OSError, knob: str = "OUT") -> UsageError:
+    """The error for the folder of ``knob`` that the system does not let us write, or that is on a full disk."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return UsageError(
         f"cannot write to {folder}",
         found=error.strerror or str(error),
         expected="room for a few times the model's size" if full else "a folder that this user may write",
-        next="free some, or OUT=<a folder on another disk>" if full else "OUT=<another folder>",
+        next=f"free some, or {knob}=<a folder on another disk>" if full else f"{knob}=<another folder>",
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter import SCHEMA, jsonfile
+from exporter import SCHEMA, jsonfile, registry
 from exporter.errors import CheckFailed, UsageError
 from exporter.files import sha256_file
 from exporter.jsonfile import ANY, AXIS, FINITE, LINE, NUMBER, SHA256, SIZE, Damaged
@@ -47,7 +47,7 @@ MANIFEST = {
     "without": [str],
     "kept_fp32": {ANY: str},
     "near_the_limit": {ANY: str},
-    "onnx": {"sha256": SHA256, "bytes": int, "nodes": int},
+    "onnx": {"sha256": SHA256, "bytes": int, "nodes": int, "external_data": [LINE]},
     "engine": {"sha256": SHA256, "bytes": int, "backend": LINE, "backend_version": LINE, "targets": [LINE]},
     "kernels": {ANY: {"count": int, "fused_attention": int, "bytes_moved": NUMBER, "flops": NUMBER, "batch": int,
                       "chip": str, "roofline_us?": NUMBER}},
@@ -109,6 +109,7 @@ def read(folder: Path) -> Passport:
                 expected=f"schema {SCHEMA}", next=rebuild,
             )  # fmt: skip
         manifest = jsonfile.read(folder / "manifest.json", MANIFEST)
+        _check_names(folder, manifest)
     except Damaged as error:
         raise UsageError(
             f"the manifest of {folder} cannot be read", found=str(error), expected="the one make engine wrote",
@@ -126,6 +127,15 @@ def read(folder: Path) -> Passport:
                 next=rebuild,
             )
     return Passport(folder, manifest)
+
+
+def _check_names(folder: Path, manifest: dict[str, Any]) -> None:
+    """:class:`Damaged` for words of a manifest that become names of files and are none of ours."""
+    if manifest["precision"] not in registry.precisions():
+        raise Damaged(f"precision is {manifest['precision']!r}, not one of {', '.join(registry.precisions())}")
+    for name in manifest["onnx"]["external_data"]:
+        if Path(name).name != name or not (folder / name).is_file() or (folder / name).is_symlink():
+            raise Damaged(f"onnx.external_data names {name!r}, which is no file of the bundle")
 
 
 def fit_to_serve(bundle: Passport, stage: str, allow_random: bool = False) -> None:

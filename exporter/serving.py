@@ -8,6 +8,7 @@ and those APIs ask for a header whose value nobody is told.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import secrets
 import shutil
@@ -34,6 +35,9 @@ CLOSED = "model-repository,shared-memory"
 
 READY_SECONDS = 120
 STOP_SECONDS = 8
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal that a process gets when its parent dies."""
 
 
 def root() -> Path:
@@ -166,10 +170,11 @@ class Server:
         """Return when it is ready; :class:`UsageError` with its own words where it does not get there."""
         end = time.monotonic() + READY_SECONDS
         while time.monotonic() < end and self.process.poll() is None:
-            if is_ready(self.http):
+            if is_ready(self.http) and self.process.poll() is None:
                 return
             time.sleep(0.1)
-        said = [line for line in self.log.read_text().splitlines() if line.startswith(("E", "error"))]
+        lines = self.log.read_text().splitlines()
+        said = [line for line in lines if line.startswith(("E", "error")) and "cuda" not in line.lower()]
         raise UsageError(
             "the server does not start",
             stage="serve",
@@ -180,13 +185,41 @@ class Server:
         )
 
 
+def check_ports(http: int, grpc: int) -> None:
+    """:class:`UsageError` for two numbers that are not two free ports of this machine."""
+    for knob, port in (("HTTP", http), ("GRPC", grpc)):
+        found = f"{knob}={port}"
+        if not 1 <= port <= 65535 or http == grpc:
+            break
+        with socket.socket() as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a server: what lingers is no listener
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError as error:
+                found = f"{knob}={port}: {error.strerror}"
+                break
+    else:
+        return
+    raise UsageError(
+        "the server cannot listen", stage="serve", found=found, expected="two free ports from 1 to 65535",
+        next="make serve HTTP=8010 GRPC=8011",
+    )  # fmt: skip
+
+
+def _ends_with_its_parent() -> None:
+    """Runs in the child: a server whose supervisor was killed is told to end."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def launch(repository: Path, http: int, grpc: int, control: str, log: Path) -> Server:
     """A server that begins to load its models."""
     server, memory = root(), f"vit_{os.getpid()}_{uuid.uuid4().hex[:8]}"
     with open(log, "w") as out:
         process = subprocess.Popen(
-            command(server, repository, http, grpc, control, memory), env=environment(server), stdout=out, stderr=out
-        )
+            command(server, repository, http, grpc, control, memory), env=environment(server), stdout=out, stderr=out,
+            preexec_fn=_ends_with_its_parent,
+        )  # fmt: skip
     return Server(process, http, grpc, log, memory)
 
 
@@ -204,6 +237,7 @@ def started(
 
     Raises :class:`UsageError` with its own words where it does not start.
     """
+    check_ports(http, grpc)
     server = launch(repository, http, grpc, control, log or log_file())
     try:
         server.wait()

@@ -54,7 +54,7 @@ def write(
         if pictures:
             _image_models(bundle, repository, name, version)
     except OSError as error:
-        raise unwritable(repository, error) from None
+        raise unwritable(repository, error, "REPO") from None
     ensemble = f"{name}_image" if pictures else None
     return {"model": name, "image_model": ensemble, "version": version, "backend": backend, "path": str(home)}
 
@@ -75,7 +75,11 @@ def labels(bundle: Passport) -> list[str]:
 
 
 def _version(home: Path) -> int:
-    numbers = [int(path.name) for path in home.iterdir() if path.name.isdigit()] if home.is_dir() else []
+    numbers = (
+        [int(path.name) for path in home.iterdir() if path.name.isascii() and path.name.isdecimal()]
+        if home.is_dir()
+        else []
+    )
     return max(numbers, default=0) + 1
 
 

@@ -169,3 +169,24 @@ def test_a_picture_of_one_pixel_is_answered_and_a_bomb_refused(model, tmp_path):
     for picture in (tmp_path / "bomb.png", (tmp_path / "bomb.png").read_bytes()):
         with pytest.raises(UsageError, match="too large to decode"):
             model.predict([picture])
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda m: m.update(precision="../../evil"), "precision is '../../evil'"),
+        (lambda m: m["onnx"].update(external_data=["../../etc/passwd"]), "no file of the bundle"),
+        (lambda m: m["onnx"].update(external_data=["nothing.data"]), "no file of the bundle"),
+        (lambda m: m["onnx"].update(external_data=5), "external_data"),
+        (lambda m: m["onnx"].pop("external_data"), "external_data"),
+    ],
+)
+def test_words_of_a_manifest_that_become_files_are_those_of_a_bundle(edit, says, bundle, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    edit(manifest)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UsageError, match="manifest") as caught:
+        runtime.load(copy)
+    assert says in caught.value.found

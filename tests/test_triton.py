@@ -94,6 +94,11 @@ def test_a_version_is_never_overwritten(bundle, tmp_path):
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+def test_a_folder_that_int_cannot_read_is_no_version(bundle, tmp_path):
+    (tmp_path / "vit_digits_fp16" / "\u00b2").mkdir(parents=True)
+    assert triton.write(bundle, tmp_path)["version"] == 1
+
+
 def test_random_weights_failed_checks_and_damage_are_refused(bundle, tmp_path):
     random = {"kind": "random", "source": "random, seed 0", "sha256": "", "classes": 10}
     folder = changed(bundle, tmp_path / "a", weights=random)

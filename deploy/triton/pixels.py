@@ -32,6 +32,6 @@ class TritonPythonModel:
             raw = self.exchange.raw(pb.get_input_tensor_by_name(request, "image"))
             rows, size = self.model.prepared(raw)
         except ExporterError as error:
-            return pb.InferenceResponse(error=pb.TritonError(str(error)))
+            return pb.InferenceResponse(error=pb.TritonError(str(error), pb.TritonError.INVALID_ARG))
         made = {"pixels": self.exchange.given(rows, self.kind), "size": self.exchange.given(size, "int32")}
         return pb.InferenceResponse([pb.Tensor.from_dlpack(name, value) for name, value in made.items()])

@@ -53,7 +53,8 @@ def run(arguments) -> int:
     if arguments.install:
         print(serving.install() if not (serving.HERE / "bin").is_dir() else serving.HERE)
         return 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # what stops a service; the server ends with it
+    for name in (signal.SIGTERM, signal.SIGHUP):  # what stops a service, and a terminal that closes
+        signal.signal(name, lambda *_: sys.exit(0))  # the server ends with it
     with contextlib.ExitStack() as stack:
         repository = Path(arguments.repository)
         if arguments.model:

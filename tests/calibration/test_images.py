@@ -308,3 +308,10 @@ def test_what_is_no_folder_is_named_for_what_it_is(make, says, tmp_path):
         with pytest.raises(UsageError, match="there are no images") as caught:
             images.files(tmp_path / "folder")
         assert "x.png" in caught.value.found and says in caught.value.found
+
+
+def test_an_image_that_would_be_huge_once_its_shorter_side_fits_is_refused():
+    long = Image.new("RGB", (1, 1_000_000))
+    with pytest.raises(UsageError, match="too long") as caught:
+        images.preprocess(long, Preprocessing((32, 32), (0.5,) * 3, (0.5,) * 3))
+    assert "32x32000000" in caught.value.found
