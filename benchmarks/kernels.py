@@ -11,9 +11,8 @@ from __future__ import annotations
 import sys
 import tempfile
 from importlib.metadata import version
-from pathlib import Path
 
-from exporter import choice, emitted, kernels, onnxio, pipeline, request, roofline
+from exporter import choice, emitted, kernels, pipeline, request, roofline
 from exporter.progress import Progress
 from exporter.stages import typed
 
@@ -73,11 +72,8 @@ def simplified(raw):
 
 
 def _row(model: str, batch: str, label: str, graph, asked, form) -> tuple:
-    with tempfile.TemporaryDirectory() as scratch:
-        made, *_ = typed.make(graph, asked, form)
-        path = Path(scratch) / "graph.onnx"
-        onnxio.save(made.model, path)
-        found = emitted.emit(made.model, path, asked, Path(scratch))
+    made, *_ = typed.make(graph, asked, form)
+    found = emitted.weigh(made.model, asked)
     names = emitted.softmaxes(made.model)
     totals = kernels.totals(found.engine, found.sized, names)
     floor = roofline.microseconds(found.sized, roofline.CHIPS[TARGET])

@@ -12,10 +12,9 @@ from __future__ import annotations
 import json
 import re
 import sys
-import tempfile
 from pathlib import Path
 
-from exporter import casting, emitted, kernels, onnxio, pipeline, registry, request, sweepfile
+from exporter import casting, emitted, kernels, pipeline, registry, request, sweep, sweepfile
 from exporter.files import write_atomically, write_json
 from exporter.progress import Progress
 
@@ -29,7 +28,7 @@ COLUMNS = ("model", "M", "GFLOPs", "kernels plain -> ours", "fused", "floor us",
 def main(out: str = "build") -> None:
     home = Path(out).absolute() / "sweep" / "zoo"
     asked = sweepfile.read(SWEEP)
-    found = {(cell.model, cell.precision): _record(home / cell.name / "cell.json") for cell in asked.cells}
+    found = {(cell.model, cell.precision): _record(home / cell.name / sweep.RECORD) for cell in asked.cells}
     models = list(dict.fromkeys(cell.model for cell in asked.cells))
     plain = _plain(
         [m for m in models if _passed(found[m, "fp16"])], asked.cells[0].batch, Path(out), home / "plain.json"
@@ -66,10 +65,10 @@ def _parity(record: dict | None) -> str:
         return "not run"
     if not _passed(record):
         why = next((step["why"] for step in record["steps"].values() if "why" in step), "")
-        return f"**{record['status']}** {why[:60]}".strip()
+        return f"**{record['status']}** {why[:60].replace('|', '/')}".strip()
     rungs = _manifest(record)["parity"]
-    rung = rungs.get("torch/typed") or rungs["raw/rewritten"]
-    return f"{rung['relative_max']:.1e}" if "relative_max" in rung else rung["status"]
+    ladder = ("torch/typed",) if "torch/typed" in rungs else ("torch/raw", "raw/rewritten")  # FP32 has no typed rung
+    return f"{max(rungs[name]['relative_max'] for name in ladder):.1e}"
 
 
 def _gain(record: dict | None) -> str:
@@ -99,10 +98,7 @@ def _plain(models: list[str], batch: str, out: Path, file: Path) -> dict[str, di
         if known.get(model, {}).get("key") == key:
             continue
         raw = casting.cast(build.model("trace", "raw.onnx"), asked.precision).model
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / "graph.onnx"
-            onnxio.save(raw, path)
-            seen = emitted.emit(raw, path, asked, Path(scratch))
+        seen = emitted.weigh(raw, asked)
         totals = kernels.totals(seen.engine, seen.sized, emitted.softmaxes(raw))
         known[model] = {"key": key, "kernels": totals.count, "fused": totals.fused_attention}
         print(f"{model}: {totals.count} kernels as exported", file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from exporter import registry
-from exporter.files import scratch, write_json
+from exporter.files import write_json
 from exporter.goal import Goal
 from exporter.kernels import Kernel
 from exporter.progress import Progress
@@ -128,9 +128,6 @@ def _compile(asked: Request, folder) -> tuple[dict, dict]:
     model = trace.export(recipe.build(ModuleSpec(recipe.preprocessing.size, recipe.classes)), recipe)
     model = casting.cast(model, asked.precision, asked.io).model
     onnxio.fix_batch(model, asked.batch.opt)
-    with scratch(asked.out) as temporary:
-        path = temporary / "graph.onnx"
-        onnxio.save(model, path)
-        found = emitted.emit(model, path, asked, temporary)
+    found = emitted.weigh(model, asked)
     write_json(folder / "kernels.json", [k.as_dict() for k in found.sized])
     return {"kernels": len(found.sized)}, {}

@@ -49,15 +49,10 @@ def choose(request: Request) -> Choice:
     recipe = request.recipe
     if recipe.attention_blocks == 0:
         return Choice(CANONICAL_FORM, "there is no attention")
-    table = read()
     for whose, names in (("this model", {recipe.name}), ("its family", _family(recipe))):
-        row = next((row for k, row in table.items() if _of(k, names) == key("", request)), None)
+        row, elsewhere = _row(request, names)
         if row is not None:
-            return Choice(row["winner"], f"tuned for {whose}", row["compiler"])
-        other = next((k for k in table if _of(k, names) and _at_another_batch(_of(k, names), request)), None)
-        if other is not None:
-            why = f"tuned for {whose} at batch {other.rpartition(' ')[2]}"
-            return Choice(table[other]["winner"], why, table[other]["compiler"])
+            return Choice(row["winner"], f"tuned for {whose}{elsewhere}", row["compiler"])
     if request.precision.element_type == "float32":
         return Choice(CANONICAL_FORM, "no fused attention in FP32")
     return Choice("positions_planes" if request.batch.static else "positions_packed", "by rule")
@@ -77,16 +72,20 @@ def _family(recipe: Recipe) -> set[str]:
     return {r.name for r in registry.recipes().values() if r.family == recipe.family}
 
 
-def _of(row: str, names: set[str]) -> str:
-    """A row's key without the model's name, where it is one of ``names``, else ''."""
-    name, separator, rest = row.partition(" ")
-    return separator + rest if name in names else ""
+def _row(request: Request, names: set[str]) -> tuple[dict | None, str]:
+    """(the first row of these models for the request, ''), or one for another free batch and a word of that.
 
-
-def _at_another_batch(rest: str, request: Request) -> bool:
-    """Whether a row is of the same precision and target and both batches are free: sizes of fixed ones matter more."""
-    end = key("", request)
-    return not request.batch.static and ":" in rest and rest.rpartition(" ")[0] == end.rpartition(" ")[0]
+    Of a fixed batch the size matters, so a row of another one tells nothing.
+    """
+    kind, _, batch = key("", request).strip().rpartition(" ")
+    rows: dict[str, dict] = {}
+    for name, row in read().items():
+        model, _, rest = name.partition(" ")
+        if model in names and rest.rpartition(" ")[0] == kind:
+            rows.setdefault(rest.rpartition(" ")[2], row)
+    if batch in rows or request.batch.static:
+        return rows.get(batch), ""
+    return next(((row, f" at batch {other}") for other, row in rows.items() if ":" in other), (None, ""))
 
 
 def read() -> dict[str, dict]:

@@ -106,9 +106,8 @@ def _right_at_one(graph: Examined, unit: Unit, units: Units, pixels: np.ndarray)
     if graph.batch:
         return False
     run = graph.runner([unit.tensor])
-    for index in range(len(pixels)):
-        one = pixels[index : index + 1]
-        made = align(units.answers(one, [unit.name])[unit.name], run(one)[unit.tensor])
+    for image in pixels:
+        made = align(units.answers(image[None], [unit.name])[unit.name], run(image[None])[unit.tensor])
         if made is None or made.distance >= 0.1 * unit.own:
             return False
     return True

@@ -13,6 +13,7 @@ import onnx
 
 from exporter import flops, kernels, layers, onnxio
 from exporter.backends import tensorrt
+from exporter.files import scratch
 from exporter.kernels import Kernel
 from exporter.types import Request
 
@@ -47,12 +48,20 @@ def emit(model: onnx.ModelProto, path: Path, request: Request, folder: Path) -> 
     built = dict(zip(jobs, tensorrt.build(list(jobs.values()), request.recipe.name), strict=True))
     lists = [_layers(Path(job.log)) for job in jobs.values()]
     waits = layers.synchronisations(Path(jobs["engine"].log).read_text()) if request.backend == "tensorrt-rtx" else 0
-    for scratch in (file for job in jobs.values() for file in folder.glob(f"{Path(job.log).stem}.*")):
-        if scratch.name != ENGINE and scratch != path:
-            scratch.unlink()
+    for left in (file for job in jobs.values() for file in folder.glob(f"{Path(job.log).stem}.*")):
+        if left.name != ENGINE and left != path:
+            left.unlink()
     counts = flops.per_node(model, batch.opt)
     engine, sized = (kernels.with_flops(found, counts) for found in (lists[0], lists[-1]))
     return Emitted(engine, sized, built, waits)
+
+
+def weigh(model: onnx.ModelProto, request: Request) -> Emitted:
+    """The same where only the kernels are wanted: no file is left."""
+    with scratch(request.out) as folder:
+        path = folder / "graph.onnx"
+        onnxio.save(model, path)
+        return emit(model, path, request, folder)
 
 
 def _layers(log: Path) -> list[Kernel]:

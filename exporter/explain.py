@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from exporter import choice, emitted, onnxio, pipeline, rewriting
-from exporter.files import scratch, unwritable, write_json
+from exporter import choice, emitted, pipeline, rewriting
+from exporter.files import unwritable, write_json
 from exporter.progress import Progress
 from exporter.stages import typed
 from exporter.types import Request, RewriteStep
@@ -65,11 +65,9 @@ def _label(step: RewriteStep) -> str:
 
 def _compiled(model, request: Request, progress: Progress, label: str):
     """(what the compiler emitted of the graph, its attentions' names)."""
-    with progress.stage(label) as line, scratch(request.out) as folder:
+    with progress.stage(label) as line:
         made, *_ = typed.make(model, request, choice.Choice(choice.CANONICAL_FORM, "as it is"), line.show)
-        path = folder / "step.onnx"
-        onnxio.save(made.model, path)
-        found = emitted.emit(made.model, path, request, folder)
+        found = emitted.weigh(made.model, request)
         line.summary = f"{len(found.engine)} kernels"
     return found, emitted.softmaxes(made.model)
 

@@ -22,7 +22,7 @@ import time
 import urllib.request
 import uuid
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,7 +170,7 @@ class Server:
         """Return when it is ready; :class:`UsageError` with its own words where it does not get there."""
         end = time.monotonic() + READY_SECONDS
         while time.monotonic() < end and self.process.poll() is None:
-            if is_ready(self.http) and self.process.poll() is None:
+            if is_ready(self.http):
                 return
             time.sleep(0.1)
         lines = self.log.read_text().splitlines()
@@ -187,38 +187,44 @@ class Server:
 
 def check_ports(http: int, grpc: int) -> None:
     """:class:`UsageError` for two numbers that are not two free ports of this machine."""
-    for knob, port in (("HTTP", http), ("GRPC", grpc)):
-        found = f"{knob}={port}"
-        if not 1 <= port <= 65535 or http == grpc:
-            break
-        with socket.socket() as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a server: what lingers is no listener
-            try:
-                one.bind(("127.0.0.1", port))
-            except OSError as error:
-                found = f"{knob}={port}: {error.strerror}"
-                break
-    else:
-        return
-    raise UsageError(
-        "the server cannot listen", stage="serve", found=found, expected="two free ports from 1 to 65535",
-        next="make serve HTTP=8010 GRPC=8011",
-    )  # fmt: skip
+    wrong = [why for knob, port in (("HTTP", http), ("GRPC", grpc)) if (why := _unusable(knob, port))]
+    if wrong or http == grpc:
+        raise UsageError(
+            "the server cannot listen", stage="serve", found="; ".join(wrong) or f"HTTP={http} and GRPC={grpc}",
+            expected="two free ports from 1 to 65535", next="make serve HTTP=8010 GRPC=8011",
+        )  # fmt: skip
 
 
-def _ends_with_its_parent() -> None:
-    """Runs in the child: a server whose supervisor was killed is told to end."""
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def _unusable(knob: str, port: int) -> str:
+    """Why nobody can listen at a port, or ''."""
+    if not 1 <= port <= 65535:
+        return f"{knob}={port}"
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a server does: what lingers is no listener
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError as error:
+            return f"{knob}={port}: {error.strerror}"
+    return ""
+
+
+def ends_with_its_parent() -> Callable[[], None] | None:
+    """What a child runs first, so that it is told to end when the thread that started it does, killed or not.
+
+    None where the system has no such call; it is looked up here because a child of many threads may not.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    return prctl and (lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM))
 
 
 def launch(repository: Path, http: int, grpc: int, control: str, log: Path) -> Server:
-    """A server that begins to load its models."""
+    """A server that begins to load its models; :class:`UsageError` where it cannot listen."""
+    check_ports(http, grpc)
     server, memory = root(), f"vit_{os.getpid()}_{uuid.uuid4().hex[:8]}"
     with open(log, "w") as out:
         process = subprocess.Popen(
             command(server, repository, http, grpc, control, memory), env=environment(server), stdout=out, stderr=out,
-            preexec_fn=_ends_with_its_parent,
+            preexec_fn=ends_with_its_parent(),
         )  # fmt: skip
     return Server(process, http, grpc, log, memory)
 
@@ -237,7 +243,6 @@ def started(
 
     Raises :class:`UsageError` with its own words where it does not start.
     """
-    check_ports(http, grpc)
     server = launch(repository, http, grpc, control, log or log_file())
     try:
         server.wait()

@@ -85,7 +85,6 @@ def kept(
     def start() -> serving.Server:
         return serving.launch(repository, http, grpc, control, log or serving.log_file())
 
-    serving.check_ports(http, grpc)
     made = Kept(start(), start, note)
     thread = threading.Thread(target=made.watch, daemon=True)
     try:

@@ -75,11 +75,8 @@ def labels(bundle: Passport) -> list[str]:
 
 
 def _version(home: Path) -> int:
-    numbers = (
-        [int(path.name) for path in home.iterdir() if path.name.isascii() and path.name.isdecimal()]
-        if home.is_dir()
-        else []
-    )
+    names = [path.name for path in home.iterdir()] if home.is_dir() else []
+    numbers = [int(name) for name in names if name.isascii() and name.isdecimal()]
     return max(numbers, default=0) + 1
 
 

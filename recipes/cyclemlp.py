@@ -5,10 +5,10 @@ Nobody keeps the module, it is :mod:`recipes.modules.cyclemlp`; the authors' che
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from exporter.types import ModuleSpec, Preprocessing, Recipe, canonical
+from recipes._shallow import shallow
 
 
 def build(spec: ModuleSpec, depths: tuple[int, int, int, int]):
@@ -23,8 +23,9 @@ def adapt(state_dict: dict, module) -> dict:
     return {name: value for name, value in state_dict.items() if not name.endswith(".offset")}
 
 
+@shallow(depths=(1, 1, 1, 1))
 def _cyclemlp(size: str, depths: tuple[int, int, int, int], published: tuple[float, float]) -> Recipe:
-    whole = Recipe(
+    return Recipe(
         name=f"cyclemlp_{size}",
         family="cyclemlp",
         paper="Chen et al. 2022, arXiv:2107.10224",
@@ -37,10 +38,9 @@ def _cyclemlp(size: str, depths: tuple[int, int, int, int], published: tuple[flo
         attention_blocks=0,
         rewrites=canonical(),
     )
-    return replace(whole, shallow=replace(whole, build=partial(build, depths=(1, 1, 1, 1))))
 
 
 RECIPES = (
-    _cyclemlp("b1", (2, 2, 4, 2), (15.2, 2.1)),  # the paper prints 15 M
-    _cyclemlp("b2", (2, 3, 10, 3), (26.8, 3.9)),  # and 27 M
+    _cyclemlp("b1", depths=(2, 2, 4, 2), published=(15.2, 2.1)),  # the paper prints 15 M
+    _cyclemlp("b2", depths=(2, 3, 10, 3), published=(26.8, 3.9)),  # and 27 M
 )

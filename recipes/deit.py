@@ -5,41 +5,45 @@ A distilled model answers the mean of its two heads. Modules and weights are tim
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from exporter.types import Preprocessing, Recipe, canonical
+from recipes._shallow import shallow
 from recipes._timm import adapt, build
 
 PAPER = "Touvron et al. 2021, arXiv:2012.12877"
-DEPTH = 12
 
 
-def _deit(name: str, arch: str, published: tuple[float, float], distilled: bool = False) -> Recipe:
-    def of(depth: int, few: int | None = None) -> Recipe:
-        return Recipe(
-            name=name,
-            family="deit",
-            paper=PAPER,
-            build=partial(build, name=arch, few=few),
-            adapt=adapt,
-            hub=f"timm/{arch}.fb_in1k",
-            preprocessing=Preprocessing((224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), crop_pct=0.9),
-            published=published,
-            image_multiple=16,
-            head=("head.weight", "head_dist.weight")[: 1 + distilled],
-            rewrites=canonical(
-                static_shapes=8 * depth + 1,
-                early_selection=0 if distilled else 1,
-                patch_embedding=1,
-                attention_form=depth,
-                fold_attention_biases=2 * depth,
-            ),
-            attention_blocks=depth,
-            fused_attention={"fp16": depth, "bf16": depth},
-        )
-
-    return replace(of(DEPTH), shallow=of(2, few=2))
+@shallow(depth=2, few=2)
+def _deit(
+    name: str,
+    arch: str,
+    published: tuple[float, float],
+    distilled: bool = False,
+    depth: int = 12,
+    few: int | None = None,
+) -> Recipe:
+    return Recipe(
+        name=name,
+        family="deit",
+        paper=PAPER,
+        build=partial(build, name=arch, few=few),
+        adapt=adapt,
+        hub=f"timm/{arch}.fb_in1k",
+        preprocessing=Preprocessing((224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), crop_pct=0.9),
+        published=published,
+        image_multiple=16,
+        head=("head.weight", "head_dist.weight")[: 1 + distilled],
+        rewrites=canonical(
+            static_shapes=8 * depth + 1,
+            early_selection=0 if distilled else 1,
+            patch_embedding=1,
+            attention_form=depth,
+            fold_attention_biases=2 * depth,
+        ),
+        attention_blocks=depth,
+        fused_attention={"fp16": depth, "bf16": depth},
+    )
 
 
 RECIPES = (

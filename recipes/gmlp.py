@@ -5,13 +5,14 @@ The number of tokens is a weight's shape, so a model takes one image size only. 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from exporter.types import Preprocessing, Recipe, canonical
+from recipes._shallow import shallow
 from recipes._timm import adapt, build
 
 
+@shallow(few=2)
 def _gmlp(few: int | None = None) -> Recipe:
     return Recipe(
         name="gmlp_s",
@@ -29,4 +30,4 @@ def _gmlp(few: int | None = None) -> Recipe:
     )
 
 
-RECIPES = (replace(_gmlp(), shallow=_gmlp(few=2)),)
+RECIPES = (_gmlp(),)

@@ -9,13 +9,12 @@ Attention grows with the fourth power of the image's side: at 128 pixels one ima
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from exporter.types import Batch, ModuleSpec, Preprocessing, Recipe, canonical
+from recipes._shallow import shallow
 
 COLOURS = 512
-DEPTH = 24
 
 
 def build(spec: ModuleSpec, depth: int):
@@ -39,7 +38,8 @@ def build(spec: ModuleSpec, depth: int):
     return Classifier(config).eval()
 
 
-def _igpt(depth: int) -> Recipe:
+@shallow(depth=2)
+def _igpt(depth: int = 24) -> Recipe:
     return Recipe(
         name="igpt_s",
         family="igpt",
@@ -56,4 +56,4 @@ def _igpt(depth: int) -> Recipe:
     )
 
 
-RECIPES = (replace(_igpt(DEPTH), shallow=_igpt(2)),)
+RECIPES = (_igpt(),)

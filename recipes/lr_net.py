@@ -10,10 +10,10 @@ layer was fused and moved 8 % fewer bytes.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from exporter.types import Batch, ModuleSpec, Preprocessing, Recipe, canonical
+from recipes._shallow import shallow
 
 
 def build(spec: ModuleSpec, depths: tuple[int, ...]):
@@ -23,7 +23,8 @@ def build(spec: ModuleSpec, depths: tuple[int, ...]):
     return LRNet(spec.classes, depths).eval()
 
 
-def _lr_net(*depths: int) -> Recipe:
+@shallow(depths=(1, 1, 1, 1))
+def _lr_net(depths: tuple[int, ...] = (3, 4, 6, 3)) -> Recipe:
     return Recipe(
         name="lr_net_50",
         family="lr_net",
@@ -38,4 +39,4 @@ def _lr_net(*depths: int) -> Recipe:
     )
 
 
-RECIPES = (replace(_lr_net(3, 4, 6, 3), shallow=_lr_net(1, 1, 1, 1)),)
+RECIPES = (_lr_net(),)

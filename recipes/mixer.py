@@ -7,34 +7,32 @@ The patch embedding stays a convolution: as a product it is a kernel more, by th
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from exporter.types import Preprocessing, Recipe, TensorSpec, canonical
+from recipes._shallow import shallow
 from recipes._timm import adapt, build
 
 PAPER = "Tolstikhin et al. 2021, arXiv:2105.01601"
 
 
-def _mixer(name: str, arch: str, tag: str | None, published: tuple[float, float]) -> Recipe:
-    def of(few: int | None = None) -> Recipe:
-        return Recipe(
-            name=name,
-            family="mixer",
-            paper=PAPER,
-            build=partial(build, name=arch, few=few),
-            adapt=adapt,
-            hub=f"timm/{arch}.{tag}" if tag else None,
-            preprocessing=Preprocessing((224, 224), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), crop_pct=0.875),
-            outputs=(TensorSpec("logits", "class scores before the softmax"),),
-            published=published,
-            image_multiple=16,
-            fixed_image=True,
-            attention_blocks=0,
-            rewrites=canonical(static_shapes=1, skip=("patch_embedding",)),
-        )
-
-    return replace(of(), shallow=of(few=2))
+@shallow(few=2)
+def _mixer(name: str, arch: str, tag: str | None, published: tuple[float, float], few: int | None = None) -> Recipe:
+    return Recipe(
+        name=name,
+        family="mixer",
+        paper=PAPER,
+        build=partial(build, name=arch, few=few),
+        adapt=adapt,
+        hub=f"timm/{arch}.{tag}" if tag else None,
+        preprocessing=Preprocessing((224, 224), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), crop_pct=0.875),
+        outputs=(TensorSpec("logits", "class scores before the softmax"),),
+        published=published,
+        image_multiple=16,
+        fixed_image=True,
+        attention_blocks=0,
+        rewrites=canonical(static_shapes=1, skip=("patch_embedding",)),
+    )
 
 
 RECIPES = (

@@ -6,31 +6,29 @@ The patch embedding stays a convolution: as a product it is a kernel more, by th
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from exporter.types import Preprocessing, Recipe, canonical
+from recipes._shallow import shallow
 from recipes._timm import adapt, build
 
 
-def _resmlp(name: str, arch: str, published: tuple[float, float]) -> Recipe:
-    def of(few: int | None = None) -> Recipe:
-        return Recipe(
-            name=name,
-            family="resmlp",
-            paper="Touvron et al. 2021, arXiv:2105.03404",
-            build=partial(build, name=arch, few=few),
-            adapt=adapt,
-            hub=f"timm/{arch}.fb_in1k",
-            preprocessing=Preprocessing((224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), crop_pct=0.875),
-            published=published,
-            image_multiple=16,
-            fixed_image=True,
-            attention_blocks=0,
-            rewrites=canonical(static_shapes=1, skip=("patch_embedding",)),
-        )
-
-    return replace(of(), shallow=of(few=2))
+@shallow(few=2)
+def _resmlp(name: str, arch: str, published: tuple[float, float], few: int | None = None) -> Recipe:
+    return Recipe(
+        name=name,
+        family="resmlp",
+        paper="Touvron et al. 2021, arXiv:2105.03404",
+        build=partial(build, name=arch, few=few),
+        adapt=adapt,
+        hub=f"timm/{arch}.fb_in1k",
+        preprocessing=Preprocessing((224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), crop_pct=0.875),
+        published=published,
+        image_multiple=16,
+        fixed_image=True,
+        attention_blocks=0,
+        rewrites=canonical(static_shapes=1, skip=("patch_embedding",)),
+    )
 
 
 RECIPES = (

@@ -9,10 +9,10 @@ and 12 of 10 x 768^2 are 70.8 M before embedding, head, norms and biases. ``publ
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from exporter.types import ModuleSpec, Preprocessing, Recipe, canonical
+from recipes._shallow import shallow
 
 
 def build(spec: ModuleSpec, width: int, depth: int):
@@ -22,8 +22,9 @@ def build(spec: ModuleSpec, width: int, depth: int):
     return S2MLP(spec.classes, width, depth).eval()
 
 
+@shallow(depth=2)
 def _s2_mlp(name: str, width: int, depth: int, published: tuple[float, float]) -> Recipe:
-    whole = Recipe(
+    return Recipe(
         name=name,
         family="s2_mlp",
         paper="Yu et al. 2021, arXiv:2106.07477",
@@ -34,10 +35,9 @@ def _s2_mlp(name: str, width: int, depth: int, published: tuple[float, float]) -
         attention_blocks=0,
         rewrites=canonical(patch_embedding=1),
     )
-    return replace(whole, shallow=replace(whole, build=partial(build, width=width, depth=2)))
 
 
 RECIPES = (
-    _s2_mlp("s2_mlp_wide", 768, 12, (72.2, 14.0)),
-    _s2_mlp("s2_mlp_deep", 384, 36, (53.9, 10.5)),
+    _s2_mlp("s2_mlp_wide", 768, depth=12, published=(72.2, 14.0)),
+    _s2_mlp("s2_mlp_deep", 384, depth=36, published=(53.9, 10.5)),
 )

@@ -10,10 +10,10 @@ and a ``__myl_`` softmax.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from exporter.types import Batch, ModuleSpec, Preprocessing, Recipe, canonical
+from recipes._shallow import shallow
 
 
 def build(spec: ModuleSpec, depths: tuple[int, ...]):
@@ -23,7 +23,8 @@ def build(spec: ModuleSpec, depths: tuple[int, ...]):
     return SASA(spec.classes, depths).eval()
 
 
-def _sasa(*depths: int) -> Recipe:
+@shallow(depths=(1, 1, 1, 1))
+def _sasa(depths: tuple[int, ...] = (3, 4, 6, 3)) -> Recipe:
     return Recipe(
         name="sasa_r50",
         family="sasa",
@@ -39,4 +40,4 @@ def _sasa(*depths: int) -> Recipe:
     )
 
 
-RECIPES = (replace(_sasa(3, 4, 6, 3), shallow=_sasa(1, 1, 1, 1)),)
+RECIPES = (_sasa(),)

@@ -6,15 +6,16 @@ timm's ``swin_*``. Nobody published weights for the small sizes at 384 pixels: t
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from exporter.types import Preprocessing, Recipe, TensorSpec, canonical
+from recipes._shallow import shallow
 from recipes._timm import adapt, build
 
 PAPER = "Liu et al. 2021, arXiv:2103.14030"
 
 
+@shallow(depth=8, few=2)
 def _swin(
     name: str,
     arch: str,
@@ -25,38 +26,35 @@ def _swin(
     depth: int = 24,
     size: int = 224,
     window: int = 7,
+    few: int | None = None,
 ) -> Recipe:
     """``folded`` are the constants that fold away, for each block and besides."""
-
-    def of(depth: int, few: int | None = None) -> Recipe:
-        return Recipe(
-            name=name,
-            family="swin",
-            paper=PAPER,
-            build=partial(build, name=arch, window_size=window, few=few, chain="layers.*.blocks"),
-            adapt=adapt,
-            hub=f"timm/{arch}.{tag}" if tag else None,
-            preprocessing=Preprocessing(
-                (size, size), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), crop_pct=0.9 if size == 224 else 1.0
-            ),
-            outputs=(TensorSpec("logits", "class scores before the softmax"),),
-            published=published,
-            image_multiple=32,
-            head=("head.fc.weight", "head.weight"),
-            rewrites=canonical(
-                static_shapes=(9 if window == 7 else 10) * depth - 2,
-                fold_constants=folded[0] * depth + folded[1],
-                remove_identities=depth + 3,
-                patch_embedding=1,
-                attention_form=depth,
-                fold_attention_biases=2 * depth,
-                cancel_permutations=2 * (depth - 2) + 3,  # the last stage is one window; three patch mergings
-            ),
-            attention_blocks=depth,
-            fused_attention={"fp16": depth, "bf16": depth},
-        )
-
-    return replace(of(depth), shallow=of(8, few=2))
+    return Recipe(
+        name=name,
+        family="swin",
+        paper=PAPER,
+        build=partial(build, name=arch, window_size=window, few=few, chain="layers.*.blocks"),
+        adapt=adapt,
+        hub=f"timm/{arch}.{tag}" if tag else None,
+        preprocessing=Preprocessing(
+            (size, size), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), crop_pct=0.9 if size == 224 else 1.0
+        ),
+        outputs=(TensorSpec("logits", "class scores before the softmax"),),
+        published=published,
+        image_multiple=32,
+        head=("head.fc.weight", "head.weight"),
+        rewrites=canonical(
+            static_shapes=(9 if window == 7 else 10) * depth - 2,
+            fold_constants=folded[0] * depth + folded[1],
+            remove_identities=depth + 3,
+            patch_embedding=1,
+            attention_form=depth,
+            fold_attention_biases=2 * depth,
+            cancel_permutations=2 * (depth - 2) + 3,  # the last stage is one window; three patch mergings
+        ),
+        attention_blocks=depth,
+        fused_attention={"fp16": depth, "bf16": depth},
+    )
 
 
 RECIPES = (

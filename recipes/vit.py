@@ -6,15 +6,16 @@ timm's ``vit_*``.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from exporter.types import Preprocessing, Recipe, TensorSpec, canonical
+from recipes._shallow import shallow
 from recipes._timm import adapt, build
 
 PAPER = "Dosovitskiy et al. 2021, arXiv:2010.11929; Steiner et al. 2021, arXiv:2106.10270"
 
 
+@shallow(depth=2, few=2)
 def _vit(
     name: str,
     arch: str,
@@ -22,34 +23,32 @@ def _vit(
     published: tuple[float, float],
     *,
     depth: int = 12,
+    few: int | None = None,
     size: int = 224,
     patch: int = 16,
     crop_pct: float = 0.9,
 ) -> Recipe:
-    def of(depth: int, few: int | None = None) -> Recipe:
-        return Recipe(
-            name=name,
-            family="vit",
-            paper=PAPER,
-            build=partial(build, name=arch, few=few),
-            adapt=adapt,
-            hub=f"timm/{arch}.{tag}",
-            preprocessing=Preprocessing((size, size), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), crop_pct=crop_pct),
-            outputs=(TensorSpec("logits", "class scores before the softmax"),),
-            published=published,
-            image_multiple=patch,
-            rewrites=canonical(
-                static_shapes=8 * depth + 1,
-                early_selection=1,
-                patch_embedding=1,
-                attention_form=depth,
-                fold_attention_biases=2 * depth,
-            ),
-            attention_blocks=depth,
-            fused_attention={"fp16": depth, "bf16": depth},
-        )
-
-    return replace(of(depth), shallow=of(2, few=2))
+    return Recipe(
+        name=name,
+        family="vit",
+        paper=PAPER,
+        build=partial(build, name=arch, few=few),
+        adapt=adapt,
+        hub=f"timm/{arch}.{tag}",
+        preprocessing=Preprocessing((size, size), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), crop_pct=crop_pct),
+        outputs=(TensorSpec("logits", "class scores before the softmax"),),
+        published=published,
+        image_multiple=patch,
+        rewrites=canonical(
+            static_shapes=8 * depth + 1,
+            early_selection=1,
+            patch_embedding=1,
+            attention_form=depth,
+            fold_attention_biases=2 * depth,
+        ),
+        attention_blocks=depth,
+        fused_attention={"fp16": depth, "bf16": depth},
+    )
 
 
 RECIPES = (

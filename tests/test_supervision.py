@@ -72,7 +72,7 @@ def test_a_port_that_is_taken_or_is_none_is_an_error_before_anything_starts():
         for http, grpc, found in (
             (taken, free, f"HTTP={taken}: Address already in use"),
             (free, taken, f"GRPC={taken}: Address already in use"),
-            (free, free, f"HTTP={free}"),
+            (free, free, f"HTTP={free} and GRPC={free}"),
             (0, free, "HTTP=0"),
             (free, 99999, "GRPC=99999"),
         ):
@@ -85,8 +85,8 @@ def test_a_port_that_is_taken_or_is_none_is_an_error_before_anything_starts():
 def test_a_server_ends_when_its_supervisor_was_killed(tmp_path):
     victim = (
         "import subprocess, sys, time\n"
-        "from exporter.serving import _ends_with_its_parent\n"
-        "child = subprocess.Popen(['sleep', '60'], preexec_fn=_ends_with_its_parent)\n"
+        "from exporter.serving import ends_with_its_parent\n"
+        "child = subprocess.Popen(['sleep', '60'], preexec_fn=ends_with_its_parent())\n"
         "print(child.pid, flush=True)\n"
         "time.sleep(60)\n"
     )

@@ -124,12 +124,17 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     }
 
 
-def nothing(request: Request, why: str = "no matrix product but the classifier's") -> UsageError:
+CONVOLUTIONS = (
+    "no matrix product but the classifier's; convolutions stay in 16 bits, since the compiler's 8-bit ones write FP32"
+)
+
+
+def nothing(request: Request, why: str = CONVOLUTIONS) -> UsageError:
     """The refusal of a model in which there is nothing for 8 bits."""
     name, base = request.recipe.name, request.precision.base
     return UsageError(
         f"{name}: calibrate: nothing to quantise for PRECISION={request.precision.name}",
-        found=f"{why}; convolutions stay in 16 bits, since the compiler's 8-bit ones write FP32",
+        found=why,
         expected="linear layers or attention",
         next=f"make engine MODEL={name} PRECISION={base}",
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from exporter.backends import tensorrt
 from exporter.build import Build
 from exporter.errors import UsageError
-from exporter.files import scratch, write_json
+from exporter.files import write_json
 from exporter.naming import block_of, part_of, path_of
 from exporter.stages import form, typed
 from exporter.store import Entry
@@ -65,7 +65,7 @@ def parts(build: Build) -> dict:
 
 
 def run(build: Build, folder: Path) -> tuple[dict, dict]:
-    from exporter import budget, roofline
+    from exporter import budget, emitted, roofline
 
     request, model = build.request, build.model("form", form.FILE)
     answers = budget.Answers(model, _images(build), request.recipe.task, request.goal)
@@ -80,7 +80,7 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     build.note("what each block costs in FP32")
     fixed = replace(request, batch=Batch(*[request.batch.opt] * 3), targets=request.targets[:1])
     narrow, wide = (
-        _kernels(typed.finish(model, fixed, observed=observed, islands=out).model, fixed)
+        emitted.weigh(typed.finish(model, fixed, observed=observed, islands=out).model, fixed).sized
         for out in (frozenset(), everything)
     )
     chip = roofline.nearest(request.targets[0])
@@ -128,15 +128,6 @@ def _places(model) -> dict[str, list[str]]:
         path = path_of(node.name)
         found[block_of(path)][part_of(path)] = None
     return {block: list(parts) for block, parts in found.items()}
-
-
-def _kernels(model, request: Request) -> list:
-    from exporter import emitted, onnxio
-
-    with scratch(request.out) as folder:
-        path = folder / "candidate.onnx"
-        onnxio.save(model, path)
-        return emitted.emit(model, path, request, folder).sized
 
 
 def _ranked(table: list[dict], narrow: list, wide: list, savings: dict[str, float]) -> list[dict]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from exporter.backends import tensorrt
 from exporter.build import Build
 from exporter.errors import UsageError
-from exporter.files import scratch, write_json
+from exporter.files import write_json
 from exporter.stages import calibrate, form, typed
 from exporter.store import Entry
 from exporter.types import Batch, Request
@@ -126,16 +126,13 @@ def _within(build: Build, balanced, at, base: list, quantised: list) -> tuple[li
 
 def _score(made: typed.Made, request: Request) -> tuple[dict, list]:
     """(a candidate's score, its kernels), or why the compiler refuses it and none."""
-    from exporter import emitted, onnxio, score
+    from exporter import emitted, score
 
     names = emitted.softmaxes(made.model)
-    with scratch(request.out) as folder:
-        path = folder / "candidate.onnx"
-        onnxio.save(made.model, path)
-        try:
-            found = emitted.emit(made.model, path, request, folder)
-        except UsageError as error:
-            return {"refused": str(error.found)}, []
+    try:
+        found = emitted.weigh(made.model, request)
+    except UsageError as error:
+        return {"refused": str(error.found)}, []
     judged = (found.engine, found.sized, names, request.targets[0], request.precision.tf32, found.synchronisations)
     return score.of(*judged).as_dict(), found.sized
 
