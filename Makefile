@@ -171,7 +171,7 @@ list: $(READY)  ## the models: family, parameters, GFLOPs, input, precisions
 	@$(RUN) -m exporter list $(if $(JSON),--json)
 
 # A worker a core, a file to a worker; the dear files come first by name.
-test: $(READY)  ## the whole test suite; ARGS=tests/test_moves.py for a part of it, WORKERS=1 for one after the other
+test: $(READY)  ## the whole test suite; ARGS=tests/test_moves.py for a part of it, WORKERS=1 one by one, EVERY=1 all recipes
 	@$(RUN) -m exporter serve --install >/dev/null || echo 'the tests of the server are skipped' >&2
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from exporter import SCHEMA, __version__, checks, ladder, sbom
 from exporter.build import Build
+from exporter.choice import choose
 from exporter.errors import CheckFailed
 from exporter.files import place, publish_folder, sha256_file, sha256_text, unwritable, write_atomically, write_json
 from exporter.memory import peak_bytes
@@ -156,7 +157,7 @@ def _share(build: Build, home: Path) -> None:
 def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
     """Everything that a user of the engine may ask about it."""
     request, recipe, entries = build.request, build.recipe, build.entries
-    engine, typed = entries["compile"], entries["type"]
+    engine, typed, chosen = entries["compile"], entries["type"], choose(request)
     how = recipe.preprocessing
     rewrites = [
         {k: r[k] for k in ("name", "matches", "nodes_before", "nodes_after", "max_abs_error")} for r in reports(entries)
@@ -188,7 +189,7 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
         "opset": typed.meta["opset"],
         "rewrites": rewrites,
         "refused": _refused(entries),
-        "attention_form": entries["form"].meta["form"],
+        "attention_form": {"name": chosen.form, "why": chosen.why, "compiler": chosen.compiler},
         "without": list(request.without),
         "kept_fp32": typed.meta["kept_fp32"],
         "near_the_limit": typed.meta["near_the_limit"],

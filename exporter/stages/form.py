@@ -1,4 +1,4 @@
-"""``model.fp32.onnx`` -> the same with its attention in the form that was chosen; once per form."""
+"""``model.fp32.onnx`` -> the same with its attention in the form that was chosen, once per form whyever."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from exporter.store import Entry
 
 NAME = "form"
 NEEDS = ("rewrite",)
-CODE = ("exporter.onnxio", "exporter.choice", *rewrite.REWRITING)
+CODE = ("exporter.onnxio", *rewrite.REWRITING)
 FILE = "formed.onnx"
 
 
@@ -21,7 +21,6 @@ def parts(build: Build) -> dict:
     if stale := chosen.stale(build.request.backend):
         build.store.warn(stale)
     return {
-        "choice": (chosen.form, chosen.why, chosen.compiler),
         "form": rewrite.steps(chosen.steps()),
         "versions": versions("onnx", "onnx-graphsurgeon", "onnxruntime", "numpy"),
     }
@@ -39,11 +38,11 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     build.note(f"writing {FILE}")
     onnxio.save(model, folder / FILE)
     return {
-        "form": {"name": chosen.form, "why": chosen.why, "compiler": chosen.compiler},
+        "form": chosen.form,
         "rewrites": [r.as_dict() for r in reports],
         "nodes": len(model.graph.node),
     }, {FILE: model, "answers": answers}
 
 
 def summary(entry: Entry) -> str:
-    return f"{entry.meta['form']['name']} ({entry.meta['form']['why']}), {entry.meta['nodes']} nodes"
+    return f"{entry.meta['form']}, {entry.meta['nodes']} nodes"
