@@ -7,17 +7,16 @@ import importlib
 import json
 import pkgutil
 import shlex
-import signal
 import sys
 
-from exporter import verbs
+from exporter import interrupting, verbs
 from exporter.errors import ExporterError, UsageError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit code: 0 done, 1 a check failed, 2 the request cannot be served."""
     words = sys.argv[1:] if argv is None else argv
-    signal.signal(signal.SIGTERM, _terminate)
+    interrupting.install()
     try:
         arguments = _parser().parse_args(words)
         arguments.command = "python -m exporter " + shlex.join(words)
@@ -32,10 +31,6 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
-
-
-def _terminate(number, frame):
-    raise KeyboardInterrupt  # the clean-up of Ctrl-C: the compiler's process ends, temporary files go
 
 
 class _Parser(argparse.ArgumentParser):
