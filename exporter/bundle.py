@@ -197,7 +197,7 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
             "sha256": onnx["sha256"],
             "bytes": onnx["bytes"],
             "nodes": typed.meta["nodes"],
-            "external_data": [n for n in typed.files if n.startswith("model.onnx.")],
+            "external_data": {n: f["sha256"] for n, f in typed.files.items() if n.startswith("model.onnx.")},
         },
         "engine": {
             "sha256": engine.files["model.engine"]["sha256"],

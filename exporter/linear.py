@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from exporter.emit import Emitter
+from exporter.moves import Maps, is_move
 from exporter.surgery import constant
 
 
@@ -66,3 +68,44 @@ def _gemm(tensor: gs.Tensor) -> Linear | None:
             return None
         bias = np.broadcast_to(bias.reshape(-1), weight.shape[1:])
     return Linear(node.inputs[0], weight, bias, node, tensor)
+
+
+def made_by(graph: gs.Graph, node: gs.Node) -> Linear | None:
+    """The linear layer, its bias included, whose product ``node`` is."""
+    if node.op not in ("MatMul", "Gemm"):
+        return None
+    made, outputs = node.outputs[0], {id(t) for t in graph.outputs}
+    biased = len(made.outputs) == 1 and made.outputs[0].op == "Add" and id(made) not in outputs
+    ends = [made.outputs[0].outputs[0], made] if biased else [made]
+    return next((found for found in map(of, ends) if found is not None and found.node is node), None)
+
+
+def products(graph: gs.Graph, tensor: gs.Tensor, maps: Maps) -> list[gs.Node]:
+    """The MatMuls with a weight that read ``tensor`` as rows, through movement of whole rows; [] if others do."""
+    if any(tensor is t for t in graph.outputs):
+        return []
+    found = []
+    for node in tensor.outputs:
+        if node.op == "Identity" or (is_move(node) and node.op != "Concat" and maps.keeps_columns(node)):
+            more = [products(graph, made, maps) for made in node.outputs]
+            if not all(more):
+                return []
+            found += [n for nodes in more for n in nodes]
+        elif node.op == "MatMul" and node.inputs[0] is tensor and constant(node.inputs[1]) is not None:
+            found.append(node)
+        else:
+            return []
+    return list({id(n): n for n in found}.values())
+
+
+def add(graph: gs.Graph, layer: Linear, carried: np.ndarray) -> None:
+    """Add (out,) to a layer's bias; a layer without one gets an Add that makes its output."""
+    if layer.bias is None:
+        product = gs.Variable(f"{layer.output.name}/product", layer.output.dtype)
+        layer.node.outputs = [product]
+        made = Emitter(graph, layer.node).op("Add", product, carried.astype(np.float32))
+        made.inputs[0].outputs = [layer.output]
+        return
+    adder = layer.output.inputs[0]
+    index = 2 if adder.op == "Gemm" else next(i for i, t in enumerate(adder.inputs) if constant(t) is not None)
+    adder.inputs[index] = gs.Constant(f"{adder.name}/carried", (layer.bias + carried).astype(np.float32))

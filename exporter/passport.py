@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from calibration.images import INTERPOLATION
 from exporter import SCHEMA, jsonfile, registry
 from exporter.errors import CheckFailed, UsageError
 from exporter.files import sha256_file
@@ -37,8 +38,9 @@ MANIFEST = {
                 "resampled?": [str]},
     "inputs": (TENSOR, ...),
     "outputs": (TENSOR, ...),
-    "preprocessing": {"size": (SIZE, SIZE), "mean": (FINITE,) * 3, "std": (FINITE,) * 3, "interpolation": LINE,
-                      "crop_pct": FINITE, "mode": LINE, "frames?": SIZE},
+    "preprocessing": {"size": (SIZE, SIZE), "mean": (FINITE,) * 3, "std": (FINITE,) * 3,
+                      "interpolation": set(INTERPOLATION), "crop_pct": FINITE, "mode": {"crop", "squash"},
+                      "frames?": SIZE},
     "batch": {"min": SIZE, "opt": SIZE, "max": SIZE},
     "rewrites": [{"name": str, "matches": int, "nodes_before": int, "nodes_after": int,
                   "max_abs_error?": NUMBER}],
@@ -47,7 +49,7 @@ MANIFEST = {
     "without": [str],
     "kept_fp32": {ANY: str},
     "near_the_limit": {ANY: str},
-    "onnx": {"sha256": SHA256, "bytes": int, "nodes": int, "external_data": [LINE]},
+    "onnx": {"sha256": SHA256, "bytes": int, "nodes": int, "external_data": {ANY: SHA256}},
     "engine": {"sha256": SHA256, "bytes": int, "backend": LINE, "backend_version": LINE, "targets": [LINE]},
     "kernels": {ANY: {"count": int, "fused_attention": int, "bytes_moved": NUMBER, "flops": NUMBER, "batch": int,
                       "chip": str, "roofline_us?": NUMBER}},
@@ -110,13 +112,15 @@ def read(folder: Path) -> Passport:
             )  # fmt: skip
         manifest = jsonfile.read(folder / "manifest.json", MANIFEST)
         _check_names(folder, manifest)
+        _check_sense(manifest)
     except Damaged as error:
         raise UsageError(
             f"the manifest of {folder} cannot be read", found=str(error), expected="the one make engine wrote",
             next=rebuild,
         ) from None  # fmt: skip
-    for name, kind in ((ONNX, "onnx"), (ENGINE, "engine")):
-        expected, path = manifest[kind]["sha256"], folder / name
+    files = {ONNX: manifest["onnx"]["sha256"], ENGINE: manifest["engine"]["sha256"]}
+    for name, expected in (files | manifest["onnx"]["external_data"]).items():
+        path = folder / name
         found = sha256_file(path) if path.is_file() else "no such file"
         if found != expected:
             raise UsageError(
@@ -136,6 +140,18 @@ def _check_names(folder: Path, manifest: dict[str, Any]) -> None:
     for name in manifest["onnx"]["external_data"]:
         if Path(name).name != name or not (folder / name).is_file() or (folder / name).is_symlink():
             raise Damaged(f"onnx.external_data names {name!r}, which is no file of the bundle")
+
+
+def _check_sense(manifest: dict[str, Any]) -> None:
+    """:class:`Damaged` for a manifest whose batch or preprocessing no build has."""
+    batch, how = manifest["batch"], preprocessing(manifest)
+    if not batch["min"] <= batch["opt"] <= batch["max"]:
+        raise Damaged(f"batch is {batch['min']}:{batch['opt']}:{batch['max']}, not MIN:OPT:MAX in rising order")
+    if not all(how.std) or not 0 < how.crop_pct <= 1:
+        raise Damaged(f"preprocessing has std {how.std} and crop_pct {how.crop_pct}")
+    for tensor in manifest["inputs"][:1]:
+        if tuple(tensor["shape"][1:]) != how.shape:
+            raise Damaged(f"preprocessing makes {how.shape} of an image, the input takes {tensor['shape'][1:]}")
 
 
 def fit_to_serve(bundle: Passport, stage: str, allow_random: bool = False) -> None:

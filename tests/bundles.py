@@ -41,7 +41,7 @@ MANIFEST = {
     "without": [],
     "kept_fp32": {"head/ReduceMean_3": "ReduceMean sums or powers in FP32"},
     "near_the_limit": {},
-    "onnx": {"sha256": "b" * 64, "bytes": 2_000_000, "nodes": 6, "external_data": []},
+    "onnx": {"sha256": "b" * 64, "bytes": 2_000_000, "nodes": 6, "external_data": {}},
     "engine": {"sha256": "c" * 64, "bytes": 3_000_000, "backend": "tensorrt-rtx", "backend_version": "1.7",
                "targets": ["sm80", "sm89"]},
     "kernels": {target: {"count": 2, "fused_attention": 1, "bytes_moved": 5e6, "flops": 7e9, "batch": 2, "chip": chip,

@@ -177,7 +177,11 @@ def test_a_signal_stops_without_a_traceback_and_without_half_files(signal_name, 
     assert not list((tmp_path / ".cache" / "tmp").iterdir()) and not (tmp_path / "vit_ti").exists()
 
 
-@pytest.mark.parametrize("words", [["engine"], ["engine", "vit_ti", "--colour", "red"], ["fly"], []])
+@pytest.mark.parametrize(
+    "words",
+    [["engine"], ["engine", "vit_ti", "--colour", "red"], ["fly"], [], ["engine", "vit_ti", "--out", ""],
+     ["triton", "vit_ti", "--repository", " "]],
+)  # fmt: skip
 def test_words_that_make_no_command_are_one_error_in_text_and_in_json(words):
     text, data = exporter(*words), exporter(*words, "--json")
     assert text.returncode == data.returncode == 2

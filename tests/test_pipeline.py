@@ -13,7 +13,7 @@ import torch
 from models import SWIN, VIT
 from safetensors.torch import save_file
 
-from exporter import bundle, pipeline, registry, report, weights
+from exporter import bundle, passport, pipeline, registry, report, weights
 from exporter.errors import CheckFailed, UsageError
 from exporter.progress import Progress
 from exporter.stages import fp32_parity
@@ -328,8 +328,15 @@ def test_weights_over_the_single_file_limit_go_beside_the_model(tmp_path, monkey
     assert made.failures == ()
     assert {"model.onnx", "model.onnx.data"} <= {p.name for p in made.folder.iterdir()}
     assert {"raw.onnx.data", "model.fp32.onnx.data"} <= {p.name for p in made.folder.parent.iterdir()}
-    assert made.manifest["onnx"]["external_data"] == ["model.onnx.data"]
+    assert list(made.manifest["onnx"]["external_data"]) == ["model.onnx.data"]
     onnx.checker.check_model(str(made.folder / "model.onnx"), full_check=True)
+    assert passport.read(made.folder)
+    weights = bytearray((made.folder / "model.onnx.data").read_bytes())
+    weights[1000] ^= 1
+    (made.folder / "model.onnx.data").unlink()  # the cache's own file has another name for the same bytes
+    (made.folder / "model.onnx.data").write_bytes(weights)
+    with pytest.raises(UsageError, match=r"model\.onnx\.data is not the one that the manifest describes"):
+        passport.read(made.folder)
 
 
 def test_the_bundle_of_a_copying_file_system_is_recognised(warm, monkeypatch):

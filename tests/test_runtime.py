@@ -175,13 +175,19 @@ def test_a_picture_of_one_pixel_is_answered_and_a_bomb_refused(model, tmp_path):
     ("edit", "says"),
     [
         (lambda m: m.update(precision="../../evil"), "precision is '../../evil'"),
-        (lambda m: m["onnx"].update(external_data=["../../etc/passwd"]), "no file of the bundle"),
-        (lambda m: m["onnx"].update(external_data=["nothing.data"]), "no file of the bundle"),
+        (lambda m: m["onnx"].update(external_data={"../../etc/passwd": "a" * 64}), "no file of the bundle"),
+        (lambda m: m["onnx"].update(external_data={"nothing.data": "a" * 64}), "no file of the bundle"),
         (lambda m: m["onnx"].update(external_data=5), "external_data"),
         (lambda m: m["onnx"].pop("external_data"), "external_data"),
+        (lambda m: m["batch"].update(min=9, max=4), "rising order"),
+        (lambda m: m["preprocessing"].update(std=[0.5, 0.0, 0.5]), "std (0.5, 0.0, 0.5)"),
+        (lambda m: m["preprocessing"].update(crop_pct=-1.0), "crop_pct -1.0"),
+        (lambda m: m["preprocessing"].update(interpolation="magic"), "interpolation is none of"),
+        (lambda m: m["preprocessing"].update(mode="magic"), "mode is none of"),
+        (lambda m: m["preprocessing"].update(size=[9, 9]), "preprocessing makes (3, 9, 9) of an image"),
     ],
 )
-def test_words_of_a_manifest_that_become_files_are_those_of_a_bundle(edit, says, bundle, tmp_path):
+def test_a_manifest_is_one_that_a_build_can_have_written(edit, says, bundle, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(bundle, copy)
     manifest = json.loads((copy / "manifest.json").read_text())

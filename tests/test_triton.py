@@ -6,9 +6,12 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import bundles
@@ -147,7 +150,7 @@ def detector(tmp_path_factory):
     hashes = {name: {"sha256": sha256_file(folder / f"model.{name}")} for name in ("onnx", "engine")}
     record = bundles.manifest(
         precision="fp32", outputs=[bundles.tensor("logits", 2, 3), bundles.tensor("boxes", 2, 4)],
-        preprocessing={"mode": "squash", "crop_pct": 1.0}, onnx=hashes["onnx"] | {"external_data": []},
+        preprocessing={"mode": "squash", "crop_pct": 1.0}, onnx=hashes["onnx"] | {"external_data": {}},
         engine=hashes["engine"], weights={"kind": "checkpoint", "classes": 2},
     )  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(record))
@@ -253,6 +256,25 @@ def test_what_is_no_picture_is_that_requests_error(raw, client):
 
 
 @served
+def test_over_http_what_is_no_picture_is_the_clients_fault(server):
+    (http, _), _ = server
+    url, words = f"http://127.0.0.1:{http}/v2/models/{NAME}_image/infer", {"Inference-Header-Content-Length": "0"}
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(urllib.request.Request(url, b"no image at all", words))
+    assert caught.value.code == 400 and b"not an image that can be read" in caught.value.read()
+
+
+@served
+def test_an_answer_to_no_rows_is_refused_in_words(client):
+    tensors = [grpc.InferInput("logits", [0, 10], "FP32"), grpc.InferInput("size", [2], "INT32")]
+    tensors[0].set_data_from_numpy(np.zeros((0, 10), np.float32))
+    tensors[1].set_data_from_numpy(np.array([4, 4], np.int32))
+    with pytest.raises(InferenceServerException) as caught:
+        client.infer(f"{NAME}_answer", tensors)
+    assert "one row" in caught.value.message() and "Traceback" not in caught.value.message()
+
+
+@served
 def test_an_empty_picture_a_small_one_and_a_bomb(client):
     with pytest.raises(InferenceServerException):  # the protocol itself has no tensor of no bytes
         picture(client, b"")
@@ -269,7 +291,8 @@ def encoded(height, width):
 
 
 @served
-def test_the_lines_that_serve_prints_work(bundle, tmp_path):
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP])
+def test_the_lines_that_serve_prints_work_and_a_signal_ends_it(end, bundle, tmp_path):
     http, port = serving.free_ports(2)
     command = [sys.executable, "-m", "exporter", "serve", "vit_digits", "--out", str(bundle.parents[1]),
                "--http", str(http), "--grpc", str(port)]  # fmt: skip
@@ -281,7 +304,7 @@ def test_the_lines_that_serve_prints_work(bundle, tmp_path):
             shell = "".join(lines[2:]) + "END\n"
             ran = subprocess.run(["bash", "-e", "-c", shell], cwd=tmp_path, capture_output=True, text=True)
         finally:
-            process.terminate()
+            process.send_signal(end)
     assert (ran.returncode, process.returncode) == (0, 0), ran.stderr
     wanted = runtime.load(bundle).predict([tmp_path / "photo.jpg"])[0]
     curl, python = ran.stdout.splitlines()

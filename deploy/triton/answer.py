@@ -28,7 +28,11 @@ class TritonPythonModel:
 
     def one(self, request):
         """The answers for one picture."""
-        found = {name: self.exchange.taken(pb.get_input_tensor_by_name(request, name))[0] for name in self.names}
+        rows = {name: self.exchange.taken(pb.get_input_tensor_by_name(request, name)) for name in self.names}
+        if wrong := [f"{name} has {len(value)}" for name, value in rows.items() if len(value) != 1]:
+            said = f"{', '.join(wrong)} rows, expected one row: the outputs for one picture"
+            return pb.InferenceResponse(error=pb.TritonError(said, pb.TritonError.INVALID_ARG))
+        found = {name: value[0] for name, value in rows.items()}
         height, width = (int(n) for n in self.exchange.taken(pb.get_input_tensor_by_name(request, "size")))
         text = json.dumps(self.model.ranked(found, (height, width))).encode()
         return pb.InferenceResponse([pb.Tensor.from_dlpack("answer", self.exchange.text(text))])

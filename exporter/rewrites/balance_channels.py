@@ -24,8 +24,9 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from exporter import linear
 from exporter.emit import Emitter
-from exporter.moves import Maps, is_move
+from exporter.moves import Maps
 from exporter.surgery import Shapes, constant
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -51,7 +52,7 @@ def apply(graph: gs.Graph, shapes: Shapes, channels: Mapping[str, np.ndarray]) -
 
 
 def _migrate(graph: gs.Graph, norm: gs.Node, maps: Maps, ranges: Mapping[str, np.ndarray]) -> int:
-    readers = _readers(graph, norm.outputs[0], maps)
+    readers = linear.products(graph, norm.outputs[0], maps)
     scale = constant(norm.inputs[1])
     if not readers or scale is None or any(r.inputs[0].name not in ranges for r in readers):
         return 0
@@ -90,24 +91,6 @@ def _error(seen: np.ndarray, rows: np.ndarray) -> float:
     activations = seen.max() ** 2 * (rows**2).sum(0)
     weights = (np.abs(rows).max(0) ** 2) * ((seen / 3) ** 2).sum()
     return float((activations + weights).sum())
-
-
-def _readers(graph: gs.Graph, tensor: gs.Tensor, maps: Maps) -> list[gs.Node]:
-    """The products with a weight that read ``tensor`` as rows, through movement of whole rows; [] if others do."""
-    if any(tensor is t for t in graph.outputs):
-        return []
-    found = []
-    for node in tensor.outputs:
-        if node.op == "Identity" or (is_move(node) and node.op != "Concat" and maps.keeps_columns(node)):
-            more = [_readers(graph, made, maps) for made in node.outputs]
-            if not all(more):
-                return []
-            found += [n for nodes in more for n in nodes]
-        elif node.op == "MatMul" and node.inputs[0] is tensor and constant(node.inputs[1]) is not None:
-            found.append(node)
-        else:
-            return []
-    return list({id(n): n for n in found}.values())
 
 
 def _normalise(graph: gs.Graph, node: gs.Node, seen: np.ndarray) -> int:

@@ -17,9 +17,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from exporter import attention, linear
-from exporter.emit import Emitter, replace
+from exporter.emit import replace
 from exporter.moves import Maps, is_move, scalar_factor
-from exporter.surgery import Shapes, constant
+from exporter.surgery import Shapes
 
 
 def apply(graph: gs.Graph, shapes: Shapes) -> int:
@@ -67,22 +67,9 @@ def _carry(graph: gs.Graph, found: attention.Attention, maps: Maps) -> int:
         after = _layer_after(graph, _moved(graph, found.result, maps))
         if after is None:
             return 0
-        _add(graph, after, layer.bias[found.v.columns.reshape(-1)].astype(np.float64) @ after.weight)
+        linear.add(graph, after, layer.bias[found.v.columns.reshape(-1)].astype(np.float64) @ after.weight)
     replace(graph, layer.output, layer.node.outputs[0])
     return 1
-
-
-def _add(graph: gs.Graph, layer: linear.Linear, carried: np.ndarray) -> None:
-    """Add (out,) to a layer's bias; a layer without one gets an Add that makes its output."""
-    if layer.bias is None:
-        product = gs.Variable(f"{layer.output.name}/product", layer.output.dtype)
-        layer.node.outputs = [product]
-        made = Emitter(graph, layer.node).op("Add", product, carried.astype(np.float32))
-        made.inputs[0].outputs = [layer.output]
-        return
-    adder = layer.output.inputs[0]
-    index = 2 if adder.op == "Gemm" else next(i for i, t in enumerate(adder.inputs) if constant(t) is not None)
-    adder.inputs[index] = gs.Constant(f"{adder.name}/carried", (layer.bias + carried).astype(np.float32))
 
 
 def _moved(graph: gs.Graph, tensor: gs.Tensor, maps: Maps) -> gs.Tensor:
@@ -99,10 +86,5 @@ def _layer_after(graph: gs.Graph, tensor: gs.Tensor) -> linear.Linear | None:
     """The linear layer, its bias included, that alone reads ``tensor``."""
     outputs = {id(t) for t in graph.outputs}
     reader = tensor.outputs[0] if len(tensor.outputs) == 1 and id(tensor) not in outputs else None
-    if reader is None or reader.op not in ("MatMul", "Gemm"):
-        return None
-    made = reader.outputs[0]
-    biased = len(made.outputs) == 1 and made.outputs[0].op == "Add" and id(made) not in outputs
-    ends = [made.outputs[0].outputs[0], made] if biased else [made]
-    found = next((f for f in map(linear.of, ends) if f is not None and f.node is reader), None)
+    found = None if reader is None else linear.made_by(graph, reader)
     return found if found is not None and found.input is tensor else None

@@ -10,9 +10,10 @@ HELP = "delete the cached stages of OUT; bundles stay"
 
 
 def arguments(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--out", default="build", help="where bundles and the cache are (default: build)")
-    verb.add_argument("--cache", help="the cache's folder (default: OUT/.cache)")
-    verb.add_argument("--json", action="store_true", help="print JSON")
+    add = verb.add_argument
+    add("--out", default="build", type=asking.folder, help="where bundles and the cache are (default: build)")
+    add("--cache", help="the cache's folder (default: OUT/.cache)")
+    add("--json", action="store_true", help="print JSON")
 
 
 def run(arguments) -> int:

@@ -11,8 +11,9 @@ HELP = "what works on this machine, what does not, and what to type about it"
 
 
 def arguments(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--out", default="build", help="where bundles and the cache would go (default: build)")
-    verb.add_argument("--json", action="store_true", help="print JSON")
+    add = verb.add_argument
+    add("--out", default="build", type=asking.folder, help="where bundles and the cache would go (default: build)")
+    add("--json", action="store_true", help="print JSON")
 
 
 def run(arguments) -> int:
