@@ -39,7 +39,8 @@ class Choice:
         """The rewrites that turn the canonical graph into this form."""
         if self.form == CANONICAL_FORM:
             return ()
-        return RewriteStep("attention_form", options={"form": self.form}), RewriteStep("cancel_permutations")
+        form = RewriteStep("attention_form", options={"form": self.form})
+        return form, RewriteStep("join_position_terms"), RewriteStep("cancel_permutations")
 
 
 def choose(request: Request) -> Choice:

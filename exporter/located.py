@@ -154,14 +154,16 @@ def _by_likeness(found: dict[str, float], shaped: Collection[str]) -> list[str]:
 
 
 def _nearest(name: str, answer: np.ndarray, tensors: dict[str, np.ndarray], graph: Examined) -> Unit:
-    """The unit with the tensor that comes nearest to its answer, if any is near."""
+    """The unit with the tensor that comes nearest to its answer, if any is near.
+
+    Behind a near one the others are compared as they lie: a product before its bias is near where one channel is huge.
+    """
     limit, unit = SURE[graph.weights], Unit(name, None)
     for tensor, value in tensors.items():
-        made = align(answer, value, close=limit / 10)
+        near = unit.distance <= limit / 10
+        made = align(answer, value, close=np.inf if near else limit / 10)
         if made is not None and made.distance < unit.distance:
             unit = Unit(name, tensor, graph.tensors[tensor].op_type, made, made.distance, made.distance <= limit)
-            if made.distance <= limit / 10:
-                break
     near = unit.distance <= max(limit, LOOSE)
     return unit if near else Unit(name, None, distance=unit.distance)
 

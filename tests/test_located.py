@@ -1,4 +1,8 @@
-from exporter.located import _by_likeness
+from types import SimpleNamespace
+
+import numpy as np
+
+from exporter.located import _by_likeness, _nearest
 
 
 def test_among_tensors_of_the_same_values_one_of_the_units_own_shape_comes_first():
@@ -6,3 +10,14 @@ def test_among_tensors_of_the_same_values_one_of_the_units_own_shape_comes_first
     assert _by_likeness(found, {"own", "other"}) == ["own", "rolled", "windows", "other"]
     assert _by_likeness({"near": 1e-3, "own": 0.2}, {"own"}) == ["near", "own"]
     assert _by_likeness({}, set()) == []
+
+
+def test_a_product_before_its_bias_is_not_its_layers_answer_however_near():
+    product = np.random.default_rng(0).standard_normal((3, 5, 8), dtype=np.float32)
+    product[..., 3] = 1e5
+    answer = product + np.float32(0.5)
+    graph = SimpleNamespace(weights="float32", tensors={n: SimpleNamespace(op_type="Add") for n in ("product", "sum")})
+    for order in (("product", "sum"), ("sum", "product")):
+        values = {"product": product, "sum": answer}
+        found = _nearest("fc2", answer, {name: values[name] for name in order}, graph)
+        assert (found.tensor, found.sure, found.distance) == ("sum", True, 0.0)
