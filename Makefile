@@ -31,7 +31,7 @@ REPORT = "$$MODEL" --precision $(if $(filter file,$(origin PRECISION)),all,"$$PR
 
 .PHONY: help engine parity kernels tune explain blame accuracy report train why clean-cache list test lint clean doctor lock fuzz model
 .PHONY: bench-blame bench-pipeline bench-accuracy bench-kernels bench-runtime bench-twin bench-equivalence bench-kills bench-mutants bench-faults bench-serve bench-requests
-.PHONY: crosscheck cpp zoo triton tritonserver serve roofline bench sweep sweepfile
+.PHONY: crosscheck cpp zoo triton tritonserver serve roofline bench sweep sweepfile modelopt
 
 help:  ## this text
 	@echo 'Vision transformers from PyTorch to TensorRT engines.'
@@ -189,8 +189,12 @@ bench-pipeline: $(READY)  ## time and memory of a cold build, a second precision
 bench-runtime: $(READY)  ## time on the CPU in turns: ours, torch, torch.compile, ONNX Runtime, onnxsim, onnxslim, OpenVINO; INT8
 	@$(RUN) benchmarks/runtime.py $(if $(MODEL),"$$MODEL")
 
-bench-accuracy: $(READY)  ## accuracy of the trained models by precision, beside onnxruntime's static quantisation
+bench-accuracy: $(READY)  ## accuracy of the trained models by precision, beside onnxruntime's quantisation and Model Optimizer's
 	@$(RUN) benchmarks/accuracy.py $(if $(MODEL),"$$MODEL")
+
+modelopt:  ## NVIDIA Model Optimizer into .modelopt (5 GB), for its rows in bench-accuracy
+	@test -x .modelopt/bin/python || $(PYTHON) -m venv .modelopt
+	@.modelopt/bin/python -m pip install --quiet --disable-pip-version-check 'nvidia-modelopt[onnx]==0.47.0'
 
 bench-twin: $(READY)  ## the numerics twin's time beside the FP32 graph's, in turns
 	@$(RUN) benchmarks/twin.py $(if $(MODEL),"$$MODEL")

@@ -1,18 +1,21 @@
-"""Accuracy of the trained models by precision, beside onnxruntime's own static quantisation, in one run.
+"""Accuracy of the trained models by precision, beside onnxruntime's and Model Optimizer's quantisation, in one run.
 
 ``python benchmarks/accuracy.py [model ...]`` prints, for each model as it was trained and with outlier channels
 (``recipes/trained/hard.py``), held-out accuracy, and what the compiler makes of each graph for sm80 at batch 32 (sm89
 for FP8). onnxruntime's graphs are QDQ, symmetric, per-channel weights, on the exported graph as a user would give it;
-its int32 biases, which TensorRT refuses, are left out.
+its int32 biases, which TensorRT refuses, are left out. Model Optimizer's rows are those of
+``benchmarks/model_optimizer.py``, or say that it did not run.
 """
 
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import model_optimizer
 import numpy as np
 import onnx
 from onnxruntime import quantization as ort_quantization
@@ -81,6 +84,21 @@ def measure(name: str, label: str, weights: str, out: str):
         found = top1(model, asked.recipe)
         yield (name, label, f"onnxruntime {method}", f"{100 * found:.2f}", f"{100 * (torch_accuracy - found):.2f}",
                *compiled(model, asked, Path(out)))  # fmt: skip
+    for method in model_optimizer.METHODS:
+        yield (name, label, f"Model Optimizer {method}", *modelopt(raw, method, asked, torch_accuracy, Path(out)))
+
+
+def modelopt(raw: Path, method: str, asked, torch_accuracy: float, out: Path) -> tuple:
+    """The cells of Model Optimizer's graph, or why there are none."""
+    rows = np.stack([row for _, row in zip(range(CALIBRATED_ON), digits.calibration(asked.recipe), strict=False)])
+    try:
+        model = model_optimizer.quantized(raw, method, rows, out)
+    except UsageError as error:
+        return f"not run: {error.next}", "", "", "", "", ""
+    except subprocess.CalledProcessError as error:
+        return f"failed: {error.stderr.decode().strip().splitlines()[-1][:60]}", "", "", "", "", ""
+    found = top1(model, asked.recipe)
+    return f"{100 * found:.2f}", f"{100 * (torch_accuracy - found):.2f}", *compiled(model, asked, out)
 
 
 class _Reader(ort_quantization.CalibrationDataReader):

@@ -78,6 +78,9 @@ def saved(folder, name):
     kinds = {
         "vit": lambda: t.ViTForImageClassification(t.ViTConfig(image_size=64, num_labels=10, **shape)),
         "deit": lambda: t.DeiTForImageClassificationWithTeacher(t.DeiTConfig(image_size=64, num_labels=10, **shape)),
+        "dinov2": lambda: t.Dinov2ForImageClassification(
+            t.Dinov2Config(image_size=70, patch_size=14, mlp_ratio=2, num_labels=10, **shape)
+        ),
         "swinv2": lambda: t.Swinv2ForImageClassification(
             t.Swinv2Config(image_size=64, window_size=4, num_labels=10, **swin)
         ),
@@ -88,19 +91,22 @@ def saved(folder, name):
     return module
 
 
-@pytest.mark.parametrize("name, family, attentions", [("vit", "vit", 2), ("deit", "vit", 2), ("swinv2", "swin_v2", 4)])
+@pytest.mark.parametrize("name, family, attentions", [
+    ("vit", "vit", 2), ("deit", "vit", 2), ("dinov2", "vit", 2), ("swinv2", "swin_v2", 4),
+])  # fmt: skip
 def test_a_folder_of_transformers_is_built_with_its_own_weights(name, family, attentions, tmp_path):
     module = saved(tmp_path / "model", name)
     found = registry.recipe(f"hf:{tmp_path / 'model'}")
     assert (found.family, found.attention_blocks, found.classes) == (family, attentions, 10)
-    made = weights.module(found, weights.locate(found, "auto"), ModuleSpec((64, 64), 10))
-    pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    made = weights.module(found, weights.locate(found, "auto"), ModuleSpec(found.preprocessing.size, 10))
+    pixels = torch.randn(2, 3, *found.preprocessing.size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(made(pixels), module(pixel_values=pixels).logits, rtol=0, atol=0)
 
 
-def test_a_folder_of_transformers_becomes_an_engine(tmp_path):
-    saved(tmp_path / "my model", "deit")
+@pytest.mark.parametrize("name", ["deit", "dinov2"])
+def test_a_folder_of_transformers_becomes_an_engine(name, tmp_path):
+    saved(tmp_path / "my model", name)
     words = {"target": "sm80", "batch": "1:2:4", "out": str(tmp_path / "out")}
     made = pipeline.run(request.parse(f"hf:{tmp_path / 'my model'}", **words), Progress(quiet=True))
     assert made.failures == () and made.manifest["weights"]["kind"] == "pretrained"
