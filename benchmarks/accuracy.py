@@ -21,26 +21,26 @@ import onnx
 from onnxruntime import quantization as ort_quantization
 from safetensors.torch import save_file
 
-from exporter import accuracy, emitted, onnxio, pipeline, registry, request, roofline
+from exporter import accuracy, detection, emitted, onnxio, pipeline, registry, request, roofline
 from exporter import kernels as kernel_lists
 from exporter.backends.onnxruntime import run, session
 from exporter.errors import UsageError
 from exporter.progress import Progress
 from exporter.types import ModuleSpec
-from recipes import digits
+from recipes import detr_digits, digits
 from recipes.trained import hard
 
 OURS = ("fp16", "bf16", "int8", "int8-bf16", "fp8")
 THEIRS = ("MinMax", "Percentile", "Entropy")
 BATCH = "32"
 CALIBRATED_ON = 512
-COLUMNS = ("model", "weights", "graph", "top-1 %", "drop", "kernels", "fused", "MB", "floor us")
+COLUMNS = ("model", "weights", "graph", "top-1 or AP50 %", "drop", "kernels", "fused", "MB", "floor us")
 
 
 def main(*names: str) -> None:
     for cells in (COLUMNS, ("---",) * len(COLUMNS)):
         print("| " + " | ".join(cells) + " |")
-    for name in names or [r.name for r in digits.RECIPES]:
+    for name in names or [r.name for r in (*digits.RECIPES, *detr_digits.RECIPES)]:
         with tempfile.TemporaryDirectory() as out:
             for label, weights in (("trained", "auto"), ("outliers", hardened(name, Path(out)))):
                 for cells in measure(name, label, weights, out):
@@ -68,20 +68,21 @@ def measure(name: str, label: str, weights: str, out: str):
         asked = request.parse(name, precision, **words)
         rows = accuracy.accuracy(asked, Progress(quiet=True))["rows"]
         if torch_accuracy is None:
-            torch_accuracy = rows["torch"]["top1"]
+            torch_accuracy = share(rows["torch"])
             yield name, label, "torch", f"{100 * torch_accuracy:.2f}", "", "", "", "", ""
         build = pipeline.prepare(asked, Progress(quiet=True), pipeline.STAGES)
         totals = build.entries["compile"].meta["totals"][target]
         attention = len(build.entries["type"].meta["attention"])
         floor = f"{totals['roofline_us']:.0f}" + (" (L4)" if precision == "fp8" else "")
         yield (
-            name, label, f"ours {precision}", f"{100 * rows['typed']['top1']:.2f}", f"{rows['typed']['drop']:.2f}",
+            name, label, f"ours {precision}", f"{100 * share(rows['typed']):.2f}",
+            f"{100 * (torch_accuracy - share(rows['typed'])):.2f}",
             totals["count"], f"{totals['fused_attention']}/{attention}", f"{totals['bytes_moved'] / 1e6:.1f}", floor,
         )  # fmt: skip
     raw = build.file("trace", "raw.onnx")
     for method in THEIRS:
         model = quantized(raw, method, asked.recipe, Path(out))
-        found = top1(model, asked.recipe)
+        found = scored(model, asked.recipe)
         yield (name, label, f"onnxruntime {method}", f"{100 * found:.2f}", f"{100 * (torch_accuracy - found):.2f}",
                *compiled(model, asked, Path(out)))  # fmt: skip
     for method in model_optimizer.METHODS:
@@ -90,20 +91,20 @@ def measure(name: str, label: str, weights: str, out: str):
 
 def modelopt(raw: Path, method: str, asked, torch_accuracy: float, out: Path) -> tuple:
     """The cells of Model Optimizer's graph, or why there are none."""
-    rows = np.stack([row for _, row in zip(range(CALIBRATED_ON), digits.calibration(asked.recipe), strict=False)])
+    rows = np.stack([row for _, row in zip(range(CALIBRATED_ON), asked.recipe.calibration(asked.recipe), strict=False)])
     try:
         model = model_optimizer.quantized(raw, method, rows, out)
     except UsageError as error:
         return f"not run: {error.next}", "", "", "", "", ""
     except subprocess.CalledProcessError as error:
         return f"failed: {error.stderr.decode().strip().splitlines()[-1][:60]}", "", "", "", "", ""
-    found = top1(model, asked.recipe)
+    found = scored(model, asked.recipe)
     return f"{100 * found:.2f}", f"{100 * (torch_accuracy - found):.2f}", *compiled(model, asked, out)
 
 
 class _Reader(ort_quantization.CalibrationDataReader):
     def __init__(self, recipe):
-        self.rows = zip(range(CALIBRATED_ON), digits.calibration(recipe), strict=False)
+        self.rows = zip(range(CALIBRATED_ON), recipe.calibration(recipe), strict=False)
         self.name = recipe.inputs[0].name
 
     def get_next(self):
@@ -135,12 +136,22 @@ def _quantize(prepared: Path, path: Path, method: str, recipe) -> None:
     )
 
 
-def top1(model: onnx.ModelProto, recipe) -> float:
-    made, right = session(model), []
-    name, output = model.graph.input[0].name, model.graph.output[0].name
-    for row, label in digits.held_out(recipe):
-        right.append(int(run(made, {name: row[None]})[output].argmax()) == label)
-    return float(np.mean(right))
+def share(row: dict) -> float:
+    """Top-1 of a classifier, AP50 of a detector."""
+    return row["ap50"] if "ap50" in row else row["top1"]
+
+
+def scored(model: onnx.ModelProto, recipe) -> float:
+    """The same of somebody else's graph, on the recipe's held-out images."""
+    made, name = session(model), model.graph.input[0].name
+    if recipe.task == "detection":
+        runtimes = {"torch": lambda pixels: run(made, {name: pixels})}  # by itself: compared with nothing
+        rows = detection.measure(runtimes, detection.source(None, recipe), lambda text: None)[0]
+        return rows["torch"]["ap50"]
+    output = model.graph.output[0].name
+    return float(
+        np.mean([run(made, {name: r[None]})[output].argmax() == label for r, label in recipe.held_out(recipe)])
+    )
 
 
 def compiled(model: onnx.ModelProto, asked, out: Path) -> tuple:

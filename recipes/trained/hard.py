@@ -1,8 +1,9 @@
 """The trained models made hard to quantise without changing what they compute.
 
 Chosen channels of every LayerNormalization are multiplied by ``GAIN`` and the weights that read them divided by it, as
-trained transformers of hundreds of millions of parameters have them by themselves. A quantiser with one scale a tensor
-spends it on these channels and loses all others.
+trained transformers of hundreds of millions of parameters have them by themselves. Where a LayerNormalization also
+feeds the residual (DETR's), the same is done to hidden channels behind a ReLU, which lets a positive factor through.
+A quantiser with one scale a tensor spends it on these channels and loses all others.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ def harden(module: torch.nn.Module) -> torch.nn.Module:
                     norm.weight[channel] *= GAIN
                     norm.bias[channel] *= GAIN
                     linear.weight[:, channel] /= GAIN
+            if isinstance(getattr(block, "activation_fn", None), torch.nn.ReLU):
+                for channel in CHANNELS:
+                    block.fc1.weight[channel] *= GAIN
+                    block.fc1.bias[channel] *= GAIN
+                    block.fc2.weight[:, channel] /= GAIN
     return module
 
 
