@@ -21,3 +21,20 @@ def test_outliers_are_there_and_the_function_stays(name):
     with torch.no_grad():
         expected, found = plain(rows), hardened(rows)
     assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+def test_a_detectors_outliers_are_behind_its_relus_and_the_function_stays():
+    recipe = registry.recipe("detr_digits")
+    spec = ModuleSpec(recipe.preprocessing.size, recipe.classes)
+    plain, hardened = (weights.module(recipe, weights.locate(recipe, "auto"), spec) for _ in range(2))
+    hard.harden(hardened)
+    seen = []
+    for module in hardened.modules():
+        if isinstance(getattr(module, "activation_fn", None), torch.nn.ReLU):
+            module.activation_fn.register_forward_hook(lambda module, given, made: seen.append(made.amax((0, 1))))
+    rows = torch.from_numpy(np.stack([row for row, _ in zip(recipe.calibration(recipe), range(8), strict=False)]))
+    with torch.no_grad():
+        expected, found = plain(rows), hardened(rows)
+    assert len(seen) == 5 and all(a[list(hard.CHANNELS)].max() > 5 * a.median() for a in seen)
+    for a, b in zip(expected, found, strict=True):
+        assert (b - a).abs().max() <= 1e-4 * a.abs().max()
