@@ -34,7 +34,7 @@ def harden(module: torch.nn.Module) -> torch.nn.Module:
                     norm.bias[channel] *= GAIN
                     linear.weight[:, channel] /= GAIN
             if isinstance(getattr(block, "activation_fn", None), torch.nn.ReLU):
-                for channel in CHANNELS:
+                for channel in block.fc2.weight.abs().sum(0).topk(len(CHANNELS)).indices:  # many of the others are dead
                     block.fc1.weight[channel] *= GAIN
                     block.fc1.bias[channel] *= GAIN
                     block.fc2.weight[:, channel] /= GAIN
