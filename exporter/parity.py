@@ -19,7 +19,7 @@ from polygraphy.common import TensorMetadata
 from polygraphy.comparator import Comparator, RunResults
 from polygraphy.logger import G_LOGGER
 
-from exporter import metrics, modules
+from exporter import metrics, modules, queries
 from exporter.arrays import Outputs
 from exporter.types import Recipe, Tolerance
 
@@ -138,6 +138,8 @@ def compare(recipe: Recipe, tolerance: Tolerance, reference: Outputs, values: Ou
     """
     if fault := _incomparable(recipe, reference, values):
         return Rung(FAILED, fault, tolerance=tolerance)
+    if recipe.set_of_queries:
+        values = [queries.ordered(a, b) for a, b in zip(reference, values, strict=True)]
     results = RunResults()
     results.add([OrderedDict(batch) for batch in reference], runner_name="reference")
     results.add([OrderedDict(batch) for batch in values], runner_name="value")

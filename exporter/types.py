@@ -193,6 +193,9 @@ class Recipe:
     fixed_image: bool = False
     calibration: Callable[[Recipe], Iterator] | None = None
     """Makes calibration images, (3, H, W) float32 each, where the user gives none."""
+    set_of_queries: bool = False
+    """Whether a detector's queries are in no order of their own: it picks them by their scores, which may be as good as
+    equal. They are compared as a set (:mod:`exporter.queries`)."""
     held_out: Callable[[Recipe], Iterator] | None = None
     """Makes ((3, H, W) float32, label) of labelled images that no training saw."""
     shipped: Path | None = None

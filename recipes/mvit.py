@@ -2,7 +2,8 @@
 
 Each attention pools its keys and values by strided 3-D convolutions with a LayerNorm, three blocks pool their queries
 too and half the resolution; the class token stays aside while the others are pooled. Positions are added once, before
-the first block, so no attention has a bias. Module and weights are torchvision's ``mvit_v1_b`` (Kinetics-400).
+the first block, so no attention has a bias, and TensorRT-RTX 1.7 fuses all as they are. Module and weights are
+torchvision's ``mvit_v1_b`` (Kinetics-400).
 """
 
 from __future__ import annotations
@@ -15,26 +16,26 @@ from recipes._shallow import shallow, shorten
 FRAMES = 16
 
 
-def build(spec: ModuleSpec, few: int | None = None):
+def build(spec: ModuleSpec, frames: int = FRAMES, few: int | None = None):
     """torchvision's module in eval mode, with random weights; ``few`` keeps so many blocks, and their width."""
     from torch import nn
     from torchvision.models.video import mvit_v1_b
 
-    module = mvit_v1_b(num_classes=spec.classes)
+    module = mvit_v1_b(num_classes=spec.classes, spatial_size=spec.image, temporal_size=frames)
     if few:
         width = shorten(module, "blocks", few).blocks[-1].mlp[3].out_features
         module.norm, module.head[1] = nn.LayerNorm(width, 1e-6), nn.Linear(width, spec.classes)
     return module.eval()
 
 
-@shallow(depth=4, few=4)
-def _mvit(*, depth: int, few: int | None = None) -> Recipe:
+@shallow(depth=2, few=2, frames=4)
+def _mvit(*, depth: int, frames: int = FRAMES, few: int | None = None) -> Recipe:
     return Recipe(
         name="mvit_b",
         family="mvit",
         paper="Fan et al. 2021, arXiv:2104.11227",
-        build=partial(build, few=few),
-        preprocessing=Preprocessing((224, 224), (0.45,) * 3, (0.225,) * 3, crop_pct=0.875, frames=FRAMES),
+        build=partial(build, frames=frames, few=few),
+        preprocessing=Preprocessing((224, 224), (0.45,) * 3, (0.225,) * 3, crop_pct=0.875, frames=frames),
         batch=Batch(1, 2, 4),
         published=(36.6, 70.5),
         url="https://download.pytorch.org/models/mvit_v1_b-dbeb1030.pth",
@@ -43,6 +44,7 @@ def _mvit(*, depth: int, few: int | None = None) -> Recipe:
         image_multiple=32,
         fixed_image=True,
         attention_blocks=depth,
+        fused_attention={"fp16": depth, "bf16": depth},
         rewrites=canonical(),
     )
 

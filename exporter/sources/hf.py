@@ -21,6 +21,8 @@ from exporter.weights import out_of_reach
 PREFIX = "hf"
 FAMILIES = {"vit": "vit", "deit": "vit", "dinov2": "vit", "swin": "swin", "swinv2": "swin_v2", "detr": "detr"}
 DETECTORS = ("detr", "rt_detr", "rt_detr_v2", "d_fine", "yolos")
+PICKING = ("rt_detr", "rt_detr_v2", "d_fine")
+"""Detectors whose queries are the best tokens of the encoder."""
 INTERPOLATIONS = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """PIL's numbers, which transformers writes."""
 
@@ -66,6 +68,7 @@ def recipe(name: str) -> Recipe:
         classes=config.num_labels,
         head=_heads(module, config.num_labels + extra),
         head_extra=extra,
+        set_of_queries=config.model_type in PICKING,
         batch=Batch(1, 2, 8) if detects else Batch(1, 8, 32),
         preprocessing=how,
         outputs=outputs,

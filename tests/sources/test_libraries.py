@@ -114,6 +114,15 @@ def test_a_folder_of_transformers_becomes_an_engine(name, tmp_path):
     assert made.folder.parent.parent == tmp_path / "out" and " " not in made.folder.parent.name
 
 
+@pytest.mark.parametrize("kind, a_set", [("RTDetr", True), ("Detr", False)])
+def test_queries_that_a_detector_picks_are_a_set(kind, a_set, tmp_path):
+    import transformers
+
+    getattr(transformers, f"{kind}Config")().save_pretrained(tmp_path)
+    found = registry.recipe(f"hf:{tmp_path}")
+    assert (found.task, found.set_of_queries) == ("detection", a_set)
+
+
 def test_preprocessor_config_is_read(tmp_path):
     import json
 
