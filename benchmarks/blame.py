@@ -4,8 +4,8 @@
 
 The models and faults are those of ``tests/planted.py``, whose tests take the first seed. Here every seed is other
 weights of the small ViT, Swin, Mixer and DETR and other images, in FP32 and FP16. A fault that moves the outputs less
-than the precision's tolerance and is not named either is *within*. With ``nothing`` no fault is planted, which is a third of
-the work. Exits with 1 where blame was wrong.
+than the precision's tolerance and is not named either is *within*. With ``nothing`` no fault is planted: a third of the
+work. Exits with 1 where blame was wrong.
 """
 
 from __future__ import annotations
