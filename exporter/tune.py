@@ -57,7 +57,7 @@ def _candidate(canonical, request: Request, form: str, note) -> dict:
     started = time.perf_counter()
     made, reports = typed.make(canonical, request, choice.Choice(form, "a candidate"), note)
     refused = {why for r in reports if r.name == "attention_form" for why in r.refused.values()}
-    if refused and not any(r.matches for r in reports if r.name == "attention_form"):
+    if refused and not any(r.matches for r in reports if r.name in ("attention_form", "join_position_terms")):
         return {"refused": "; ".join(sorted(refused))}
     with scratch(request.out) as folder:
         path = folder / "candidate.onnx"

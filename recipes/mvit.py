@@ -17,11 +17,17 @@ FRAMES = 16
 
 
 def build(spec: ModuleSpec, frames: int = FRAMES, few: int | None = None):
-    """torchvision's module in eval mode, with random weights; ``few`` keeps so many blocks, and their width."""
-    from torch import nn
-    from torchvision.models.video import mvit_v1_b
+    """torchvision's module in eval mode, with random weights; ``few`` keeps so many blocks, and their width.
 
-    module = mvit_v1_b(num_classes=spec.classes, spatial_size=spec.image, temporal_size=frames)
+    torchvision makes it for 16 frames only, others get positions of their own.
+    """
+    from torch import nn
+    from torchvision.models.video import mvit, mvit_v1_b
+
+    module = mvit_v1_b(num_classes=spec.classes)
+    if frames != FRAMES:
+        width, there = module.blocks[0].norm1.normalized_shape[0], module.pos_encoding
+        module.pos_encoding = mvit.PositionalEncoding(width, there.spatial_size, frames // 2, rel_pos_embed=False)
     if few:
         width = shorten(module, "blocks", few).blocks[-1].mlp[3].out_features
         module.norm, module.head[1] = nn.LayerNorm(width, 1e-6), nn.Linear(width, spec.classes)
