@@ -97,7 +97,7 @@ def modelopt(raw: Path, method: str, asked, torch_accuracy: float, out: Path) ->
     except UsageError as error:
         return f"not run: {error.next}", "", "", "", "", ""
     except subprocess.CalledProcessError as error:
-        return f"failed: {error.stderr.decode().strip().splitlines()[-1][:60]}", "", "", "", "", ""
+        return f"failed: {(error.stderr.decode().strip().splitlines() or [str(error)])[-1][:60]}", "", "", "", "", ""
     found = scored(model, asked.recipe)
     return f"{100 * found:.2f}", f"{100 * (torch_accuracy - found):.2f}", *compiled(model, asked, out)
 

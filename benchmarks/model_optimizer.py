@@ -21,7 +21,7 @@ METHODS = ("max", "entropy")
 
 def interpreter() -> Path:
     """The Python that has it, ``MODELOPT_PYTHON`` or that of ``.modelopt``; :class:`UsageError` where there is none."""
-    found = Path(os.environ.get("MODELOPT_PYTHON", HOME / "bin" / "python"))
+    found = Path(os.environ.get("MODELOPT_PYTHON", HOME / "bin" / "python")).absolute()
     if not found.is_file():
         raise UsageError(
             "Model Optimizer is not installed", found=f"no {found}", expected="a Python with nvidia-modelopt[onnx]",

@@ -2,5 +2,5 @@
 
 __version__ = "0.1.0"
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of every JSON file that a bundle holds; raised when a field changes its meaning."""

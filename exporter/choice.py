@@ -16,6 +16,8 @@ from exporter.types import Recipe, Request, RewriteStep
 
 TABLE = Path(__file__).parents[1] / "recipes" / "tuned.json"
 CANONICAL_FORM = "windows"
+JOIN = "join_position_terms"
+"""The rewrite that the forms of 16 bits have beside their own."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Choice:
         if self.form == CANONICAL_FORM:
             return ()
         form = RewriteStep("attention_form", options={"form": self.form})
-        return form, RewriteStep("join_position_terms"), RewriteStep("cancel_permutations")
+        return form, RewriteStep(JOIN), RewriteStep("cancel_permutations")
 
 
 def choose(request: Request) -> Choice:

@@ -20,17 +20,26 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arguments = _parser().parse_args(words)
         arguments.command = "python -m exporter " + shlex.join(words)
-        return arguments.run(arguments)
+        code = arguments.run(arguments)
+        if interrupting.pending():
+            raise KeyboardInterrupt
+        return code
     except ExporterError as error:
+        if interrupting.pending():
+            return _interrupted()
         if "--json" in words:
             print(json.dumps({"error": error.as_dict()}, indent=1))
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted; the last good bundle is as it was", file=sys.stderr)
-        return 130
+        return _interrupted()
     except BrokenPipeError:
         return 0
+
+
+def _interrupted() -> int:
+    print("interrupted; the last good bundle is as it was", file=sys.stderr)
+    return 130
 
 
 class _Parser(argparse.ArgumentParser):

@@ -20,7 +20,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from exporter import SCHEMA, metrics, passport, runtime, samples
+from exporter import SCHEMA, metrics, passport, queries, registry, runtime, samples
 from exporter.errors import UsageError
 from exporter.files import sha256_file, unwritable, write_json
 from exporter.jsonfile import words
@@ -101,7 +101,7 @@ def _run(name: str, measure: Callable[[Path], dict[str, Row]], scratch: Path) ->
 
 def _torch(bundle: Passport, pixels: np.ndarray, where: str | None) -> dict[str, np.ndarray]:
     """The module's answers in FP32; :class:`UsageError` where its weights are others or gone."""
-    from exporter import parity, registry
+    from exporter import parity
     from exporter import weights as made
     from exporter.reporting import inputs
     from exporter.reporting.published import Published
@@ -121,6 +121,8 @@ def _answers(bundle: Passport, reference: dict[str, np.ndarray], found: dict[str
     """The worst output's errors against torch, held to the build's own tolerance."""
     rungs = (bundle.manifest["parity"].get(name, {}) for name in RUNGS)
     limit = Tolerance(**next(rung["tolerance"] for rung in rungs if rung.get("tolerance")))
+    if registry.recipe(bundle.manifest["model"]).set_of_queries:
+        found = queries.ordered(reference, found)
     errors = {name: metrics.errors(reference[name], found[name]) for name in reference}
     bad = [name for name, each in errors.items() if not metrics.within(each, limit)]
     task = "detection" if bundle.detects else "classification"

@@ -29,6 +29,9 @@ SURE = {"float32": 1e-3, "float16": 0.01, "bfloat16": 0.05}
 LOOSE = 0.05
 """Distance up to which it may be: a unit's answer with a fault, or something else that is like it."""
 
+FAR = 10
+"""How much nearer than a near tensor another one must be to be a unit's answer in its place."""
+
 ALIKE = 1.5
 ROUNDING = 1e-6
 """Tensors whose likeness is within this factor and this difference of the best one may be the same values."""
@@ -156,13 +159,14 @@ def _by_likeness(found: dict[str, float], shaped: Collection[str]) -> list[str]:
 def _nearest(name: str, answer: np.ndarray, tensors: dict[str, np.ndarray], graph: Examined) -> Unit:
     """The unit with the tensor that comes nearest to its answer, if any is near.
 
-    Behind a near one the others are compared as they lie: a product before its bias is near where one channel is huge.
+    Behind a near one the others are compared as they lie, and must be nearer by far: a product before its bias is near
+    where one channel is huge, and a sum with a fault is not much farther.
     """
     limit, unit = SURE[graph.weights], Unit(name, None)
     for tensor, value in tensors.items():
         near = unit.distance <= limit / 10
         made = align(answer, value, close=np.inf if near else limit / 10)
-        if made is not None and made.distance < unit.distance:
+        if made is not None and made.distance < unit.distance / (FAR if near else 1):
             unit = Unit(name, tensor, graph.tensors[tensor].op_type, made, made.distance, made.distance <= limit)
     near = unit.distance <= max(limit, LOOSE)
     return unit if near else Unit(name, None, distance=unit.distance)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calibration.images import INTERPOLATION
 from exporter import SCHEMA, jsonfile, registry
 from exporter.errors import CheckFailed, UsageError
 from exporter.files import sha256_file
@@ -39,7 +38,7 @@ MANIFEST = {
     "inputs": (TENSOR, ...),
     "outputs": (TENSOR, ...),
     "preprocessing": {"size": (SIZE, SIZE), "mean": (FINITE,) * 3, "std": (FINITE,) * 3,
-                      "interpolation": set(INTERPOLATION), "crop_pct": FINITE, "mode": {"crop", "squash"},
+                      "interpolation": LINE, "crop_pct": FINITE, "mode": LINE,
                       "frames?": SIZE},
     "batch": {"min": SIZE, "opt": SIZE, "max": SIZE},
     "rewrites": [{"name": str, "matches": int, "nodes_before": int, "nodes_after": int,
@@ -138,20 +137,25 @@ def _check_names(folder: Path, manifest: dict[str, Any]) -> None:
     if manifest["precision"] not in registry.precisions():
         raise Damaged(f"precision is {manifest['precision']!r}, not one of {', '.join(registry.precisions())}")
     for name in manifest["onnx"]["external_data"]:
-        if Path(name).name != name or not (folder / name).is_file() or (folder / name).is_symlink():
+        plain = Path(name).name == name and name.startswith(f"{ONNX}.")
+        if not plain or not (folder / name).is_file() or (folder / name).is_symlink():
             raise Damaged(f"onnx.external_data names {name!r}, which is no file of the bundle")
 
 
 def _check_sense(manifest: dict[str, Any]) -> None:
     """:class:`Damaged` for a manifest whose batch or preprocessing no build has."""
-    batch, how = manifest["batch"], preprocessing(manifest)
+    batch = manifest["batch"]
+    try:
+        how = preprocessing(manifest)
+    except UsageError as error:
+        raise Damaged(f"{error.what}: {error.found}") from None
     if not batch["min"] <= batch["opt"] <= batch["max"]:
         raise Damaged(f"batch is {batch['min']}:{batch['opt']}:{batch['max']}, not MIN:OPT:MAX in rising order")
-    if not all(how.std) or not 0 < how.crop_pct <= 1:
-        raise Damaged(f"preprocessing has std {how.std} and crop_pct {how.crop_pct}")
-    for tensor in manifest["inputs"][:1]:
-        if tuple(tensor["shape"][1:]) != how.shape:
-            raise Damaged(f"preprocessing makes {how.shape} of an image, the input takes {tensor['shape'][1:]}")
+    first, *rest = manifest["inputs"][0]["shape"]
+    if tuple(rest) != how.shape:
+        raise Damaged(f"preprocessing makes {how.shape} of an image, the input takes {rest}")
+    if isinstance(first, int) and not batch["min"] == batch["max"] == first:
+        raise Damaged(f"the input's batch is {first}, the profile's {batch['min']} to {batch['max']}")
 
 
 def fit_to_serve(bundle: Passport, stage: str, allow_random: bool = False) -> None:

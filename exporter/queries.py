@@ -15,7 +15,8 @@ import numpy as np
 def ordered(reference: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """``values`` (images, queries, ...) with each image's queries in the order that comes nearest to ``reference``.
 
-    The assignment of least cost; a pair costs its largest difference, each output as a share of its largest value.
+    The assignment of least cost, unless the largest cost is no less than in the order that they have; a pair costs its
+    largest difference, each output as a share of its largest value.
     Where anything is NaN or infinite, or an output is no row for each query, nothing is moved.
     """
     from scipy.optimize import linear_sum_assignment
@@ -26,7 +27,10 @@ def ordered(reference: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray
     here, there = (_rows(batch, reference) for batch in (reference, values))
     moved = {name: value.copy() for name, value in values.items()}
     for image, (a, b) in enumerate(zip(here, there, strict=True)):
-        order = linear_sum_assignment(np.abs(a[:, None] - b[None]).max(-1))[1]
+        costs = np.abs(a[:, None] - b[None]).max(-1)
+        order = linear_sum_assignment(costs)[1]
+        if costs[np.arange(len(order)), order].max() >= costs.diagonal().max():
+            continue  # they are as near in the order that they have
         for name, value in values.items():
             moved[name][image] = value[image][order]
     return moved

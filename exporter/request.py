@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from exporter import eviction, goal, registry, targets
+from exporter import choice, eviction, goal, registry, targets
 from exporter.backends import tensorrt
 from exporter.errors import UsageError, nearest
 from exporter.files import unwritable
@@ -161,7 +161,7 @@ def parse_io(text: str, precision: Precision) -> str:
 
 def parse_without(text: str, recipe: Recipe) -> tuple[str, ...]:
     """Rewrites to leave out, comma-separated."""
-    known = [step.name for step in recipe.rewrites]
+    known = [*(step.name for step in recipe.rewrites), choice.JOIN]
     names = tuple(n.strip() for n in text.split(",") if n.strip())
     for name in names:
         if name not in known:

@@ -17,7 +17,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from exporter import detached, onnxio
+from exporter import detached, onnxio, queries
 from exporter.backends import onnxruntime as ort_backend
 from exporter.errors import CheckFailed
 from exporter.shapes import Inferred, infer
@@ -183,6 +183,7 @@ def _check_interface(before: onnx.ModelProto, after: onnx.ModelProto, step: Rewr
 def _compare(before: list[dict], after: list[dict], step: RewriteStep, recipe: Recipe) -> float:
     worst = 0.0
     for old, new in zip(before, after, strict=True):
+        new = queries.ordered(old, new) if recipe.set_of_queries else new
         for name, reference in old.items():
             scale = float(np.abs(reference).max()) or 1.0
             error = float(np.abs(new[name] - reference).max()) if new[name].shape == reference.shape else float("inf")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from exporter.errors import UsageError
 from exporter.goal import Goal
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ class TensorSpec:
     dtype: str = "float32"
 
 
+MODES = ("crop", "squash")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How an RGB photograph becomes the model's input, with the names that timm and torchvision use.
@@ -63,6 +68,22 @@ class Preprocessing:
     crop_pct: float = 1.0
     mode: str = "crop"
     frames: int = 0
+
+    def __post_init__(self):
+        if self.mode not in MODES or self.interpolation not in INTERPOLATIONS:
+            raise UsageError(
+                "there is no such preprocessing",
+                found=f"mode {self.mode!r}, interpolation {self.interpolation!r}",
+                expected=f"a mode of {', '.join(MODES)}; an interpolation of {', '.join(INTERPOLATIONS)}",
+                next="change the recipe's Preprocessing",
+            )
+        if not all(self.std) or not 0 < self.crop_pct <= 2:
+            raise UsageError(
+                "there is no such preprocessing",
+                found=f"std {self.std}, crop_pct {self.crop_pct}",
+                expected="a std that is not 0 for each channel, a crop_pct between 0 and 2",
+                next="change the recipe's Preprocessing",
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:

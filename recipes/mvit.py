@@ -41,7 +41,7 @@ def _mvit(*, depth: int, frames: int = FRAMES, few: int | None = None) -> Recipe
         family="mvit",
         paper="Fan et al. 2021, arXiv:2104.11227",
         build=partial(build, frames=frames, few=few),
-        preprocessing=Preprocessing((224, 224), (0.45,) * 3, (0.225,) * 3, crop_pct=0.875, frames=frames),
+        preprocessing=Preprocessing((224, 224), (0.45,) * 3, (0.225,) * 3, "bilinear", crop_pct=0.875, frames=frames),
         batch=Batch(1, 2, 4),
         published=(36.6, 70.5),
         url="https://download.pytorch.org/models/mvit_v1_b-dbeb1030.pth",

@@ -78,9 +78,8 @@ def test_an_interrupted_stage_and_a_terminated_one_leave_no_file(tmp_path):
         import sys, time
         from pathlib import Path
         from exporter.store import Store
-        import signal
-        from exporter.cli import _terminate
-        signal.signal(signal.SIGTERM, _terminate)
+        from exporter import interrupting
+        interrupting.install()
         store = Store(Path(sys.argv[1])); store.join()
         def run(folder):
             (folder / "half").write_bytes(b"x"); print("ready", flush=True); time.sleep(60)

@@ -43,6 +43,30 @@ def test_elsewhere_a_signal_interrupts_at_once(installed):
     assert time.monotonic() - start < 2
 
 
+def test_an_import_that_does_not_end_is_interrupted_by_a_second_signal_or_after_a_while(
+    installed, tmp_path, monkeypatch
+):
+    (tmp_path / "hanging.py").write_text("import time\nfor _ in range(200):\n    time.sleep(0.05)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for patience, signals in ((5.0, (0.1, 0.3)), (0.2, (0.1,))):
+        monkeypatch.setattr(interrupting, "PATIENCE", patience)
+        for seconds in signals:
+            threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            importlib.import_module("hanging")
+        assert time.monotonic() - start < 3
+        time.sleep(0.2)  # nothing comes again
+
+
+def test_a_signal_that_an_import_outlived_is_still_told(installed, tmp_path, monkeypatch):
+    (tmp_path / "signalling.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("signalling")
+    assert interrupting.pending()
+    time.sleep(0.1)
+
+
 def test_an_ignored_interrupt_stays_ignored():
     before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     try:

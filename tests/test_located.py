@@ -21,3 +21,5 @@ def test_a_product_before_its_bias_is_not_its_layers_answer_however_near():
         values = {"product": product, "sum": answer}
         found = _nearest("fc2", answer, {name: values[name] for name in order}, graph)
         assert (found.tensor, found.sure, found.distance) == ("sum", True, 0.0)
+    faulty = {"sum": answer + np.float32(1.0), "product": product}
+    assert _nearest("fc2", answer, faulty, graph).tensor == "sum"

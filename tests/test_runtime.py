@@ -182,8 +182,8 @@ def test_a_picture_of_one_pixel_is_answered_and_a_bomb_refused(model, tmp_path):
         (lambda m: m["batch"].update(min=9, max=4), "rising order"),
         (lambda m: m["preprocessing"].update(std=[0.5, 0.0, 0.5]), "std (0.5, 0.0, 0.5)"),
         (lambda m: m["preprocessing"].update(crop_pct=-1.0), "crop_pct -1.0"),
-        (lambda m: m["preprocessing"].update(interpolation="magic"), "interpolation is none of"),
-        (lambda m: m["preprocessing"].update(mode="magic"), "mode is none of"),
+        (lambda m: m["preprocessing"].update(interpolation="magic"), "magic"),
+        (lambda m: m["preprocessing"].update(mode="magic"), "mode 'magic'"),
         (lambda m: m["preprocessing"].update(size=[9, 9]), "preprocessing makes (3, 9, 9) of an image"),
     ],
 )

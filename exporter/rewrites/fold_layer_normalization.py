@@ -41,6 +41,8 @@ def _fold(graph: gs.Graph, norm: gs.Node, maps: Maps) -> int:
     shift = constant(norm.inputs[2]) if len(norm.inputs) > 2 else None
     if scale is None or scale.ndim != 1 or (len(norm.inputs) > 2 and shift is None):
         return 0
+    if shift is not None and shift.shape != scale.shape:
+        return 0
     if (scale == 1).all() and (shift is None or not shift.any()):
         return 0
     layers = [linear.made_by(graph, node) for node in linear.products(graph, norm.outputs[0], maps)]
@@ -50,7 +52,7 @@ def _fold(graph: gs.Graph, norm: gs.Node, maps: Maps) -> int:
     if any(np.abs(w).max() > LIMIT / 4 for w in weights):
         return 0
     for layer, weight in zip(layers, weights, strict=True):
-        if shift is not None:
+        if shift is not None and shift.any():
             linear.add(graph, layer, shift.astype(np.float64) @ layer.weight)
         layer.node.inputs[1] = gs.Constant(f"{layer.node.name}/scaled", weight)
     norm.inputs = [norm.inputs[0], gs.Constant(f"{norm.name}/one", np.ones_like(scale))]

@@ -19,7 +19,8 @@ MViTv2-T with a block a stage, batch 1:8:32: 106 -> 102 kernels, 1061 -> 985 MB,
 the longer rows only cost (FP32: 2105 -> 2336 MB): this is a step of the forms for 16 bits, not a canonical one.
 
 Matches: one for each attention. Refused, with the reason recorded: a term that is not one row of numbers for each
-query, in the order of the scores; a constant behind such a term, or a scale; more than 256 columns.
+query, in the order of the scores; a constant behind such a term, or a scale; scores that are an output; operands that
+are shared among heads; a batch that is not the first axis; more than 256 columns.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import onnx_graphsurgeon as gs
 from exporter.attention import BATCHES
 from exporter.emit import Emitter, replace
 from exporter.errors import Refusal
+from exporter.moves import LIMIT
 from exporter.surgery import Shapes, constant
 
 MULTIPLE, WIDEST = 8, 256
@@ -64,13 +66,14 @@ def apply(graph: gs.Graph, shapes: Shapes, refused: dict | None = None) -> int:
 
 
 def _join(graph: gs.Graph, softmax: gs.Node, shapes: Shapes) -> bool:
-    product, terms = _followed(softmax.inputs[0], shapes)
+    product, terms = _followed(graph, softmax.inputs[0], shapes)
     if product is None or not terms:
         return False
     mix = softmax.outputs[0].outputs[0] if len(softmax.outputs[0].outputs) == 1 else None
     if mix is None or mix.op != "MatMul" or mix.inputs[0] is not softmax.outputs[0]:
         raise Refusal("its result is not multiplied with values")
     q, k, v = product.inputs[0], product.inputs[1], mix.inputs[1]
+    _understood(product, softmax, (q, k, v), shapes)
     ranks = [len(shapes(1).shapes[t.name]) for t in (q, k, v)]
     features, values = shapes(1).shapes[q.name][-1], shapes(1).shapes[v.name][-1]
     width = -(-(features + sum(t.width for t in terms)) // MULTIPLE) * MULTIPLE
@@ -93,10 +96,27 @@ def _join(graph: gs.Graph, softmax: gs.Node, shapes: Shapes) -> bool:
     return True
 
 
-def _followed(tensor: gs.Tensor, shapes: Shapes) -> tuple[gs.Node | None, list[Term]]:
+def _understood(product: gs.Node, softmax: gs.Node, operands: tuple, shapes: Shapes) -> None:
+    """Refuse scores that are no (batch, ..., queries, keys) of one product with as many matrices on both sides."""
+    inner = set()
+    for batch in (1, *BATCHES):
+        names = [t.name for t in (product.outputs[0], softmax.inputs[0], *operands)]
+        found = [shapes(batch).shapes.get(name) for name in names]
+        if None in found:
+            raise Refusal("its shapes are not known")
+        made, scores, q, k, v = map(tuple, found)
+        if made != scores or not made[:-2] == q[:-2] == k[:-2] == v[:-2] or made[0] % batch:
+            raise Refusal("its queries, keys and values are not the matrices of the scores")
+        inner.add(made[1:-1])
+    if len(inner) != 1:
+        raise Refusal("the batch is not its first axis")
+
+
+def _followed(graph: gs.Graph, tensor: gs.Tensor, shapes: Shapes) -> tuple[gs.Node | None, list[Term]]:
     """(the product of the scores, the terms added to it); (None, []) where something else makes the scores."""
-    keys, terms = shapes(1).shapes[tensor.name][-1], []
-    while tensor.inputs and len(tensor.outputs) == 1:
+    outputs = {id(t) for t in graph.outputs}
+    keys, terms = (shapes(1).shapes.get(tensor.name) or (0,))[-1], []
+    while keys and tensor.inputs and len(tensor.outputs) == 1 and id(tensor) not in outputs:
         node = tensor.inputs[0]
         if node.op == "MatMul":
             return node, terms
@@ -114,8 +134,8 @@ def _followed(tensor: gs.Tensor, shapes: Shapes) -> tuple[gs.Node | None, list[T
 
 def _sides(add: gs.Node, shapes: Shapes) -> tuple[gs.Tensor, gs.Tensor] | None:
     """(the scores, the term) of a sum; None where not one of two computed tensors is repeated, as a term is."""
-    whole = shapes(1).shapes[add.outputs[0].name]
-    full = [t for t in add.inputs if shapes(1).shapes[t.name] == whole]
+    whole = shapes(1).shapes.get(add.outputs[0].name)
+    full = [t for t in add.inputs if whole is not None and shapes(1).shapes.get(t.name) == whole]
     if len(full) != 1 or any(constant(t) is not None for t in add.inputs):
         return None
     return full[0], add.inputs[1] if add.inputs[0] is full[0] else add.inputs[0]
@@ -124,10 +144,13 @@ def _sides(add: gs.Node, shapes: Shapes) -> tuple[gs.Tensor, gs.Tensor] | None:
 def _term(add: gs.Node, other: gs.Tensor, keys: int, shapes: Shapes) -> Term:
     found = []
     for batch in BATCHES:
-        whole, own = (shapes(batch).shapes[t.name] for t in (add.outputs[0], other))
+        whole, own = (shapes(batch).shapes.get(t.name) for t in (add.outputs[0], other))
+        if whole is None or own is None or np.prod(whole, dtype=np.int64) > LIMIT:
+            raise Refusal(f"{add.name} adds what is not known, or too much to be looked at")
         places = np.broadcast_to(np.arange(np.prod(own)).reshape(own), whole).reshape(-1, keys)
         width = int(np.prod(own)) // len(places)
-        if not np.array_equal(places, np.arange(len(places))[:, None] * width + places[0]):
+        rows = np.arange(len(places))[:, None] * width + places[0]
+        if not width or places[0].max() >= width or not np.array_equal(places, rows):
             raise Refusal(f"{add.name} adds no row of numbers for each query")
         found.append((width, places[0]))
     (width, first), (other_width, second) = found

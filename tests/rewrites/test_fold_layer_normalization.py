@@ -48,3 +48,12 @@ def test_once_is_enough():
 def test_what_looks_alike_stays(lines, out, changed):
     model = net(lines, out, **changed)
     assert sorted(ops(rewritten(NAME, model, 0))) == sorted(ops(model))
+
+
+def test_a_shift_of_zeros_costs_no_addition():
+    model = net("n = LayerNormalization <axis = -1> (x, g, b) y = MatMul (n, w)", b=np.zeros(8, np.float32))
+    assert ops(rewritten(NAME, model, 1, close=True)) == ["LayerNormalization", "MatMul"]
+
+
+def test_a_shift_of_another_shape_than_the_scale_stays():
+    rewritten(NAME, net(f"{NORM} p = MatMul (n, w) y = Add (p, c)", b=f32(1)), 0)

@@ -72,3 +72,28 @@ def test_a_head_too_wide_for_the_fused_kernel_stays():
     model = attention(*WHOLE, out="float[batch, 2, 6, 256] y", **wide)
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 512
     rewritten(NAME, model, 0)
+
+
+PLAIN = "float[batch, 2, 6, 5] y"
+
+
+@pytest.mark.parametrize(
+    "read", ["float[batch, 2, 6, 6] s4", "float[batch, 2, 2, 3, 3, 2] s1", "float[batch, 2, 6, 6] s"]
+)
+def test_scores_that_somebody_else_reads_stay(read):
+    rewritten(NAME, attention(*WHOLE, out=f"{PLAIN}, {read}"), 0)
+
+
+def test_heads_before_the_batch_stay():
+    """Q (heads, batch, tokens, features): what is reshaped by the axes of one batch is wrong at another."""
+    parts = swapped(WHOLE, "perm = [0, 2, 1, 3]", "perm = [2, 0, 1, 3]")
+    shapes = {"rows": i64(2, -1, 2, 3, 3, 1), "columns": i64(2, -1, 2, 3, 1, 2), "places": i64(2, -1, 2, 3, 3, 2),
+              "scores": i64(2, -1, 6, 6)}  # fmt: skip
+    rewritten(NAME, attention(*parts, out="float[2, batch, 6, 5] y", **shapes), 0)
+
+
+def test_a_term_without_a_batch_stays():
+    few = swapped(WHOLE, ROWS, "tz = ReduceSum <keepdims = 1> (x, three) tb = Reshape (tz, ones) t1 = Mul (tb, half)")
+    few = swapped(few, "s3 = Add (t2, s2) s4 = Reshape (s3, scores)", "s4 = Reshape (s2, scores)")
+    few = [part for part in few if part is not COLUMNS]
+    rewritten(NAME, attention(*few, three=i64(0, 1, 2), ones=i64(1, 1, 1, 1, 1, 1)), 0)
