@@ -77,9 +77,10 @@ def test_a_head_too_wide_for_the_fused_kernel_stays():
 PLAIN = "float[batch, 2, 6, 5] y"
 
 
-@pytest.mark.parametrize(
-    "read", ["float[batch, 2, 6, 6] s4", "float[batch, 2, 2, 3, 3, 2] s1", "float[batch, 2, 6, 6] s"]
-)
+SCORES = "float[batch, 2, 6, 6]"
+
+
+@pytest.mark.parametrize("read", [f"{SCORES} s4", "float[batch, 2, 2, 3, 3, 2] s1", f"{SCORES} s"])
 def test_scores_that_somebody_else_reads_stay(read):
     rewritten(NAME, attention(*WHOLE, out=f"{PLAIN}, {read}"), 0)
 
