@@ -5,6 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
+
+from exporter.errors import UsageError
+
+
+def folder(knob: str, default: str) -> Callable[[str], str]:
+    """The type of an argument that names a folder; :class:`UsageError` for an empty name."""
+
+    def named(text: str) -> str:
+        if not text.strip():
+            raise UsageError(f"{knob} is empty", found=repr(text), expected="a folder", next=f"{knob}={default}")
+        return text
+
+    return named
+
+
+OUT, REPOSITORY = folder("OUT", "build"), folder("REPO", "models")
 
 
 def add_request(verb: argparse.ArgumentParser) -> None:
@@ -18,7 +35,7 @@ def add_request(verb: argparse.ArgumentParser) -> None:
     add("--image", help="image size in pixels, N or HEIGHTxWIDTH (default: the recipe's)")
     add("--io", default="fp32", help="type of inputs and outputs: fp32 (default) or the precision's own")
     add("--images", help="a folder of photographs for parity (default: six that scikit-image ships)")
-    add("--out", default="build", type=folder, help="where bundles and the cache go (default: build)")
+    add("--out", default="build", type=OUT, help="where bundles and the cache go (default: build)")
     add("--backend", default="tensorrt-rtx", help="tensorrt-rtx (default, no GPU needed) or tensorrt")
     add("--without", default="", help="rewrites to leave out, comma-separated")
     add("--form", help="the form of attention (default: the tuned one)")
@@ -34,13 +51,6 @@ def add_request(verb: argparse.ArgumentParser) -> None:
     add("--cache", help="a folder or an address (s3://...) of a cache that machines share (default: OUT/.cache)")
     add("--quiet", action="store_true", help="no progress, only the verdict")
     add("--json", action="store_true", help="print the result as JSON on standard output")
-
-
-def folder(text: str) -> str:
-    """An argument that names a folder; nothing names none."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("an empty name is no folder")
-    return text
 
 
 def request(arguments):

@@ -177,16 +177,20 @@ def test_a_signal_stops_without_a_traceback_and_without_half_files(signal_name, 
     assert not list((tmp_path / ".cache" / "tmp").iterdir()) and not (tmp_path / "vit_ti").exists()
 
 
-@pytest.mark.parametrize(
-    "words",
-    [["engine"], ["engine", "vit_ti", "--colour", "red"], ["fly"], [], ["engine", "vit_ti", "--out", ""],
-     ["triton", "vit_ti", "--repository", " "]],
-)  # fmt: skip
+@pytest.mark.parametrize("words", [["engine"], ["engine", "vit_ti", "--colour", "red"], ["fly"], []])
 def test_words_that_make_no_command_are_one_error_in_text_and_in_json(words):
     text, data = exporter(*words), exporter(*words, "--json")
     assert text.returncode == data.returncode == 2
     assert text.stderr.startswith("error: ") and "--help" in text.stderr and "Traceback" not in text.stderr
     assert json.loads(data.stdout)["error"]["next"].endswith("--help")
+
+
+@pytest.mark.parametrize("words, knob", [
+    (["engine", "vit_ti", "--out", ""], "OUT"), (["triton", "vit_ti", "--repository", " "], "REPO"),
+])  # fmt: skip
+def test_a_folder_without_a_name_is_refused_by_its_knob(words, knob):
+    done = exporter(*words)
+    assert done.returncode == 2 and f"{knob} is empty" in done.stderr and f"next:     {knob}=" in done.stderr
 
 
 def test_every_verb_is_a_file_with_a_line_of_help():

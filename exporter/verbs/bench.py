@@ -20,7 +20,7 @@ def arguments(verb: argparse.ArgumentParser) -> None:
         "--vs",
         help="torch, torch.compile, onnx-plain, onnxsim, onnxslim, ort-transformers, openvino, openvino-bf16, ours",
     )
-    add("--out", default="build", type=asking.folder, help="where bundles are (default: build)")
+    add("--out", default="build", type=asking.OUT, help="where bundles are (default: build)")
     add("--weights", default="auto", help="for torch: what the engine was built with (timing does not depend on it)")
     add("--warm-up", type=float, default=200, help="milliseconds (default: 200)")
     add("--duration", type=float, default=3, help="seconds, at least, for each contender (default: 3)")

@@ -11,7 +11,7 @@ HELP = "delete the cached stages of OUT; bundles stay"
 
 def arguments(verb: argparse.ArgumentParser) -> None:
     add = verb.add_argument
-    add("--out", default="build", type=asking.folder, help="where bundles and the cache are (default: build)")
+    add("--out", default="build", type=asking.OUT, help="where bundles and the cache are (default: build)")
     add("--cache", help="the cache's folder (default: OUT/.cache)")
     add("--json", action="store_true", help="print JSON")
 

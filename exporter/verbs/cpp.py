@@ -15,7 +15,7 @@ def arguments(verb: argparse.ArgumentParser) -> None:
     add = verb.add_argument
     add("model", help="a recipe's name (see: list)")
     add("--precision", default="fp16", help="the bundle's precision (default: fp16)")
-    add("--out", default="build", type=asking.folder, help="where bundles are (default: build)")
+    add("--out", default="build", type=asking.OUT, help="where bundles are (default: build)")
     add("--into", help="the folder for model_info.hpp (default: cpp/MODEL_PRECISION)")
     add("--allow-random", action="store_true", help="take a bundle with random weights, too")
     add("--json", action="store_true", help="print the result as JSON on standard output")

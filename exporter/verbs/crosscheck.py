@@ -15,7 +15,7 @@ def arguments(verb: argparse.ArgumentParser) -> None:
     add = verb.add_argument
     add("model", help="a recipe's name (see: list)")
     add("--precision", default="fp16", help="the bundle's precision (default: fp16)")
-    add("--out", default="build", type=asking.folder, help="where bundles and the cache are (default: build)")
+    add("--out", default="build", type=asking.OUT, help="where bundles and the cache are (default: build)")
     add("--weights", help="where the weights of the build are now (default: where its command says)")
     add("--images", help="a folder of photographs (default: six that scikit-image ships)")
     add("--quiet", action="store_true", help="no progress, only the verdicts")

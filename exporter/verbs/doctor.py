@@ -12,7 +12,7 @@ HELP = "what works on this machine, what does not, and what to type about it"
 
 def arguments(verb: argparse.ArgumentParser) -> None:
     add = verb.add_argument
-    add("--out", default="build", type=asking.folder, help="where bundles and the cache would go (default: build)")
+    add("--out", default="build", type=asking.OUT, help="where bundles and the cache would go (default: build)")
     add("--json", action="store_true", help="print JSON")
 
 

@@ -15,7 +15,7 @@ def arguments(verb: argparse.ArgumentParser) -> None:
     add("model", nargs="?", help="a recipe's name (see: list)")
     add("--sweep", help="report on the sweep of this file's name instead, in OUT/sweep")
     add("--precision", default="all", help="precisions, comma-separated (default: all that were built)")
-    add("--out", default="build", type=asking.folder, help="where bundles and the cache are (default: build)")
+    add("--out", default="build", type=asking.OUT, help="where bundles and the cache are (default: build)")
     add("--depth", action="store_true", help="measure the error block by block first, where nobody did")
     add("--weights", help="where the weights of the builds are now (default: where their commands say)")
     add("--images", help="where the photographs of the builds are now (default: where their commands say)")

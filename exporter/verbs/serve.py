@@ -41,9 +41,9 @@ def arguments(verb: argparse.ArgumentParser) -> None:
     add = verb.add_argument
     add("model", nargs="?", help="serve this model's bundle alone (default: what is in the repository)")
     add("--precision", default="fp16", help="the bundle's precision (default: fp16)")
-    add("--out", default="build", type=asking.folder, help="where bundles are (default: build)")
+    add("--out", default="build", type=asking.OUT, help="where bundles are (default: build)")
     add("--allow-random", action="store_true", help="serve a bundle with random weights, too")
-    add("--repository", default="models", type=asking.folder, help="the model repository (default: models)")
+    add("--repository", default="models", type=asking.REPOSITORY, help="the model repository (default: models)")
     add("--http", type=int, default=8000, help="port (default: 8000)")
     add("--grpc", type=int, default=8001, help="port (default: 8001)")
     add("--install", action="store_true", help="download the server first, if it is not there")

@@ -14,7 +14,7 @@ HELP = "build, weigh and time every cell of a YAML file; what is done is not don
 def arguments(verb: argparse.ArgumentParser) -> None:
     add = verb.add_argument
     add("file", type=Path, help="a YAML file: models, precisions, batches, targets, steps, settings")
-    add("--out", default="build", type=asking.folder, help="where bundles and the cache go (default: build)")
+    add("--out", default="build", type=asking.OUT, help="where bundles and the cache go (default: build)")
     add("-j", "--jobs", default="1", help="cells that are built at a time (default: 1); what is timed runs alone")
     add("--quiet", action="store_true", help="no progress, only the table")
     add("--json", action="store_true", help="print the result as JSON on standard output")

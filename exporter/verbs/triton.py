@@ -15,8 +15,8 @@ def arguments(verb: argparse.ArgumentParser) -> None:
     add = verb.add_argument
     add("model", help="a recipe's name (see: list)")
     add("--precision", default="fp16", help="the bundle's precision (default: fp16)")
-    add("--out", default="build", type=asking.folder, help="where bundles are (default: build)")
-    add("--repository", default="models", type=asking.folder, help="the model repository (default: models)")
+    add("--out", default="build", type=asking.OUT, help="where bundles are (default: build)")
+    add("--repository", default="models", type=asking.REPOSITORY, help="the model repository (default: models)")
     add("--server", help="python, tensorrt_plan or onnxruntime (default: what serves the bundle's engine)")
     add("--allow-random", action="store_true", help="write a bundle with random weights, too")
     add("--json", action="store_true", help="print the result as JSON on standard output")

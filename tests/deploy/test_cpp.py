@@ -268,7 +268,8 @@ def test_bundles_that_must_not_be_served_are_refused(tmp_path):
 
 
 def test_a_model_of_clips_is_refused(tmp_path):
-    clips = bundle(tmp_path / "clips", preprocessing={"mean": [0.45] * 3, "std": [0.225] * 3, "frames": 16})
+    clips = bundle(tmp_path / "clips", preprocessing={"mean": [0.45] * 3, "std": [0.225] * 3, "frames": 16},
+                   inputs=[{"name": "pixels", "dtype": "float32", "shape": ["batch", 3, 16, 64, 64]}])  # fmt: skip
     with pytest.raises(UsageError, match="one picture at a time") as caught:
         cpp.write(clips, tmp_path)
     assert "16 frames" in caught.value.found and "make triton" in caught.value.next
