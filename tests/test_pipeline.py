@@ -13,7 +13,7 @@ import torch
 from models import SWIN, VIT
 from safetensors.torch import save_file
 
-from exporter import bundle, passport, pipeline, registry, report, weights
+from exporter import bundle, choice, passport, pipeline, registry, report, weights
 from exporter.errors import CheckFailed, UsageError
 from exporter.progress import Progress
 from exporter.stages import fp32_parity
@@ -228,9 +228,10 @@ def test_a_rewrite_that_matches_less_often_than_due_stops_the_build(warm):
 def test_a_rewrite_can_be_left_out_and_the_manifest_says_so(cache):
     made = build(cache, without=("share_constants",))
     whole = [name for name in CANONICAL if name != "share_constants"]
-    form = ["attention_form", "cancel_permutations"]  # what typing adds
+    form = ["attention_form", "join_position_terms", "cancel_permutations"]  # the form's own
     assert [r["name"] for r in made.manifest["rewrites"]] == whole + form
     assert made.manifest["without"] == ["share_constants"]
+    assert choice.JOIN not in [r["name"] for r in build(cache, without=(choice.JOIN,)).manifest["rewrites"]]
 
 
 class BakedIn(torch.nn.Module):

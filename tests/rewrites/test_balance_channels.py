@@ -11,6 +11,7 @@ LN = "(float[B, 7, 8] x) => (float[B, 7, 12] y) { n = LayerNormalization(x, s, t
 
 class Recipe:
     name, family, rewrites = "made", "none", ()
+    set_of_queries = False
 
 
 def balanced(model, channels):
