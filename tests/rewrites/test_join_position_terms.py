@@ -39,7 +39,10 @@ def test_terms_of_queries_are_more_columns():
     assert kinds.count("Concat") == 1 and kinds[-2:] == ["MatMul", "Slice"]
     between = [n for n in found.graph.node if n.op_type == "Softmax"]
     made = {o: n for n in found.graph.node for o in n.output}
-    assert made[between[0].input[0]].op_type == "MatMul"  # nothing is added to the scores
+    product = made[between[0].input[0]]
+    assert product.op_type == "MatMul"  # nothing is added to the scores
+    assert made[product.input[1]].op_type == "Transpose"  # K is made wider before it, which costs no copy
+    assert [kinds.count(k) for k in ("Pad", "Transpose")] == [3, 2]  # Q to 16 columns, K, V; Q's heads, K
 
 
 def test_one_term_will_do_and_a_key_that_is_not_transposed():
