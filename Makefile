@@ -192,7 +192,7 @@ bench-runtime: $(READY)  ## time on the CPU in turns: ours, torch, torch.compile
 bench-accuracy: $(READY)  ## accuracy of the trained models by precision, beside onnxruntime's quantisation and Model Optimizer's
 	@$(RUN) benchmarks/accuracy.py $(if $(MODEL),"$$MODEL")
 
-modelopt:  ## NVIDIA Model Optimizer into .modelopt (5 GB), for its rows in bench-accuracy
+modelopt:  ## NVIDIA Model Optimizer into .modelopt (6.5 GB), for its rows in bench-accuracy
 	@test -x .modelopt/bin/python || $(PYTHON) -m venv .modelopt
 	@.modelopt/bin/python -m pip install --quiet --disable-pip-version-check 'nvidia-modelopt[onnx]==0.47.0'
 

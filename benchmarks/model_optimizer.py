@@ -30,12 +30,6 @@ def interpreter() -> Path:
     return found
 
 
-def version() -> str:
-    """Its version."""
-    words = [interpreter(), "-c", "from importlib.metadata import version; print(version('nvidia-modelopt'))"]
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
-
-
 def quantized(raw: Path, method: str, rows: np.ndarray, out: Path) -> onnx.ModelProto:
     """The graph ``raw`` in INT8, calibrated on ``rows`` (S, 3, H, W); CalledProcessError where it gives up."""
     np.save(out / "rows.npy", rows)

@@ -13,13 +13,11 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from exporter.errors import UsageError
-from exporter.types import Preprocessing
+from exporter.preprocessing import INTERPOLATIONS, Preprocessing
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 MAX_PIXELS = 178_956_970
 """Where Pillow itself takes a file for a decompression bomb; above it a file is refused, not decoded."""
-
-INTERPOLATION = {"nearest": 0, "bilinear": 2, "bicubic": 3, "lanczos": 1}
 
 ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -137,7 +135,7 @@ def preprocess(image: Image.Image, how: Preprocessing) -> np.ndarray:
             expected=f"at most {MAX_PIXELS} pixels",
             next="cut it",
         )
-    image = image.resize((width, height), Image.Resampling(INTERPOLATION[how.interpolation]))
+    image = image.resize((width, height), Image.Resampling(INTERPOLATIONS[how.interpolation]))
     if how.frames:
         return np.stack([_normalised(_center_crop(image, *how.size, at), how) for at in _pan(how, width)], 1)
     return _normalised(_center_crop(image, *how.size), how)

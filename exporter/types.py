@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.errors import UsageError
 from exporter.goal import Goal
+from exporter.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     import torch
@@ -43,56 +43,6 @@ class TensorSpec:
     meaning: str
     shape: tuple[int, ...] = ()
     dtype: str = "float32"
-
-
-MODES = ("crop", "squash")
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How an RGB photograph becomes the model's input, with the names that timm and torchvision use.
-
-    The image is resized to cover ``size / crop_pct`` (``mode`` ``crop``, which keeps the aspect ratio) or to just that
-    (``squash``, which gives it up), then the centre of ``size``, height and width, is cut out. Pixels are scaled to
-    0..1, then ``(x - mean) / std`` per channel; the layout is NCHW.
-
-    ``frames`` makes a clip of the photograph, NCTHW: a camera that moves to the right, two pixels a frame, about the
-    centre, as far as the resized image reaches. 0 is one image.
-    """
-
-    size: tuple[int, int]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: str = "bicubic"
-    crop_pct: float = 1.0
-    mode: str = "crop"
-    frames: int = 0
-
-    def __post_init__(self):
-        if self.mode not in MODES or self.interpolation not in INTERPOLATIONS:
-            raise UsageError(
-                "there is no such preprocessing",
-                found=f"mode {self.mode!r}, interpolation {self.interpolation!r}",
-                expected=f"a mode of {', '.join(MODES)}; an interpolation of {', '.join(INTERPOLATIONS)}",
-                next="change the recipe's Preprocessing",
-            )
-        if not all(self.std) or not 0 < self.crop_pct <= 2:
-            raise UsageError(
-                "there is no such preprocessing",
-                found=f"std {self.std}, crop_pct {self.crop_pct}",
-                expected="a std that is not 0 for each channel, a crop_pct between 0 and 2",
-                next="change the recipe's Preprocessing",
-            )
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The input's axes after the batch."""
-        return (3, self.frames, *self.size) if self.frames else (3, *self.size)
-
-    @property
-    def layout(self) -> str:
-        return "NCTHW" if self.frames else "NCHW"
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,6 @@ def _mvit(
 
 RECIPES = (
     _mvit("mvit_v2_t", "mvitv2_tiny", (24.2, 4.7), depth=10),
-    _mvit("mvit_v2_s", "mvitv2_small", (34.9, 7.0), depth=16, first=1),
+    _mvit("mvit_v2_s", "mvitv2_small", (34.9, 7.0), depth=16),
     _mvit("mvit_v2_b", "mvitv2_base", (51.5, 10.2), depth=24, first=2),
 )

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from exporter import modules
+from exporter.preprocessing import INTERPOLATIONS
 from exporter.sources import _common as common
 from exporter.types import Batch, ModuleSpec, Preprocessing, Recipe, TensorSpec
 from exporter.weights import out_of_reach
@@ -23,8 +24,6 @@ FAMILIES = {"vit": "vit", "deit": "vit", "dinov2": "vit", "swin": "swin", "swinv
 DETECTORS = ("detr", "rt_detr", "rt_detr_v2", "d_fine", "yolos")
 PICKING = ("rt_detr", "rt_detr_v2", "d_fine")
 """Detectors whose queries are the best tokens of the encoder."""
-INTERPOLATIONS = {0: "nearest", 2: "bilinear", 3: "bicubic"}
-"""PIL's numbers, which transformers writes."""
 
 BOXES = "centre x, centre y, width, height as shares of the image, per query"
 
@@ -163,10 +162,11 @@ def _preprocessing(config, where: str, model: str, offline: bool) -> Preprocessi
         side = getattr(config, "image_size", None) or 800
         pair = _pair(said["size"]) if "height" in (said.get("size") or {}) else (side, side)
         return Preprocessing(pair, mean, std, interpolation="bilinear", mode="squash")
-    interpolation = INTERPOLATIONS.get(said.get("resample", 3))
+    names = {number: name for name, number in INTERPOLATIONS.items()}  # transformers writes Pillow's numbers
+    interpolation = names.get(said.get("resample", 3))
     if interpolation is None:
         hint = "a preprocessor_config.json with another resample"
-        raise common.unusable(model, f"resample {said['resample']}", "0, 2 or 3", hint)
+        raise common.unusable(model, f"resample {said['resample']}", f"one of {sorted(names)}", hint)
     if crop is not None:
         short = size.get("shortest_edge") or size.get("height") if isinstance(size, dict) else size
         pair = _pair(crop)
