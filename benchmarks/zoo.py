@@ -4,13 +4,15 @@
 
 Reads the cells that ``make sweep SWEEP=benchmarks/zoo.yaml`` left in ``OUT/sweep/zoo``, compiles each model's plain
 export (FP16, sm80, kept in ``plain.json`` beside them) and writes the table between the marks in README.md. A cell that
-was not built is *not run*, one that failed says so.
+was not built is *not run*, one that failed says so. A model of which nothing was built keeps the line that the table
+has of it: each line ends with the commit that it was built at.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,31 +24,48 @@ ROOT = Path(__file__).parents[1]
 SWEEP = ROOT / "benchmarks" / "zoo.yaml"
 MARKS = "<!-- zoo: make zoo writes this table -->\n", "<!-- end of zoo -->\n"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-COLUMNS = ("model", "M", "GFLOPs", "kernels plain -> ours", "fused", "floor us", *PRECISIONS, "int8 gain")
+COLUMNS = ("model", "M", "GFLOPs", "kernels plain -> ours", "fused", "floor us", *PRECISIONS, "int8 gain", "commit")
 
 
 def main(out: str = "build") -> None:
     home = Path(out).absolute() / "sweep" / "zoo"
     asked = sweepfile.read(SWEEP)
-    found = {(cell.model, cell.precision): _record(home / cell.name / sweep.RECORD) for cell in asked.cells}
+    found = {(cell.model, cell.precision): sweep.current(cell, asked, home) for cell in asked.cells}
     models = list(dict.fromkeys(cell.model for cell in asked.cells))
     plain = _plain(
         [m for m in models if _passed(found[m, "fp16"])], asked.cells[0].batch, Path(out), home / "plain.json"
     )
-    rows = [row(model, {p: found[model, p] for p in PRECISIONS}, plain.get(model)) for model in models]
-    lines = ["| " + " | ".join(cells) + " |" for cells in (COLUMNS, ("---",) * len(COLUMNS), *rows)]
-    cells = [record for record in found.values() if record]
-    passed = sum(_passed(record) for record in cells)
-    hours = sum(record["seconds"] for record in cells) / 3600
-    lines += [
-        "",
-        f"{passed} of {len(found)} cells passed, {len(found) - len(cells)} not run; {hours:.1f} hours of builds.",
+    readme, here = ROOT / "README.md", _commit()
+    rows = kept(readme.read_text())
+    for model in models:
+        records = {p: found[model, p] for p in PRECISIONS}
+        if any(records.values()) or model not in rows:
+            rows[model] = row(model, records, plain.get(model), here)
+    lines = [
+        "| " + " | ".join(cells) + " |" for cells in (COLUMNS, ("---",) * len(COLUMNS), *(rows[m] for m in models))
     ]
-    write(ROOT / "README.md", "\n".join(lines) + "\n")
+    lines += ["", summary([rows[model] for model in models])]
+    write(readme, "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 
-def row(model: str, records: dict[str, dict | None], plain: dict | None) -> tuple[str, ...]:
+def kept(text: str) -> dict[str, tuple[str, ...]]:
+    """The lines of the table that a README has, by model; none where its columns are others."""
+    lines = [line for line in text.partition(MARKS[0])[2].partition(MARKS[1])[0].splitlines() if line.startswith("|")]
+    cells = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines]
+    return {line[0]: line for line in cells[2:]} if cells and cells[0] == COLUMNS else {}
+
+
+def summary(rows: list[tuple[str, ...]]) -> str:
+    """What became of all cells, in one sentence."""
+    first = COLUMNS.index(PRECISIONS[0])
+    cells = [cell for line in rows for cell in line[first : first + len(PRECISIONS)]]
+    passed = sum(bool(re.match(r"\d", cell)) for cell in cells)
+    absent = cells.count("not run")
+    return f"{passed} of {len(cells)} cells passed, {absent} not run, {len(cells) - passed - absent} failed or refused."
+
+
+def row(model: str, records: dict[str, dict | None], plain: dict | None, commit: str) -> tuple[str, ...]:
     """One line of the table, ``records`` by precision; None where a cell was not built."""
     parameters, gflops = registry.recipe(model).published
     made = records["fp16"] if _passed(records["fp16"]) else None
@@ -56,7 +75,7 @@ def row(model: str, records: dict[str, dict | None], plain: dict | None) -> tupl
         model, f"{parameters:.1f}", f"{gflops:.1f}", f"{before}{figures['count']}" if made else "",
         f"{figures['fused_attention']}/{figures['attention_due']}" if made else "",
         f"{figures['roofline_us']:.0f}" if made else "", *(_parity(records[p]) for p in PRECISIONS),
-        _gain(records["int8"]),
+        _gain(records["int8"]), commit if any(records.values()) else "",
     )  # fmt: skip
 
 
@@ -84,8 +103,14 @@ def _passed(record: dict | None) -> bool:
     return record is not None and record["status"] == "passed"
 
 
-def _record(path: Path) -> dict | None:
-    return json.loads(path.read_text()) if path.exists() else None
+def _commit() -> str:
+    """The commit that is checked out, with a + where files of it are changed."""
+    changed = ("status", "--porcelain", "--untracked-files=no", "--", "exporter", "recipes", "calibration")
+    told = [
+        subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout.strip()
+        for words in (("rev-parse", "--short=7", "HEAD"), changed)
+    ]
+    return told[0] + ("+" if told[1] else "")
 
 
 def _plain(models: list[str], batch: str, out: Path, file: Path) -> dict[str, dict]:

@@ -7,6 +7,7 @@ runs afterwards, alone.
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -221,6 +222,13 @@ def _key(cell: Cell, asked: Sweep, code: str) -> str:
     return key_of({"cell": vars(cell), "steps": asked.steps, "settings": asked.settings, "code": code})
 
 
+def current(cell: Cell, asked: Sweep, home: Path) -> dict | None:
+    """What ``home`` holds of a cell, if it was made by the sources as they are now."""
+    record = _read(home / cell.name / RECORD)
+    return record if record and record["key"] == _key(cell, asked, _code()) else None
+
+
+@functools.cache
 def _code() -> str:
     """One hash over the tool's sources: a cell made by others is made again, its stages mostly from the cache."""
     root = Path(__file__).parents[1]

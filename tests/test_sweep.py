@@ -174,3 +174,15 @@ def test_the_verb_runs_real_commands_and_its_exit_code_says_whether_all_passed(t
 def test_jobs_that_are_no_number_are_refused(text):
     with pytest.raises(UsageError, match="JOBS"):
         sweep.parse_jobs(text)
+
+
+def test_a_cell_is_current_only_for_the_sources_that_made_it(asked, tmp_path, monkeypatch):
+    run(asked, tmp_path, Tool(vit_s=(1, "", "it differs")))
+    home = tmp_path / "sweep" / "mine"
+    first, *_, last = asked.cells
+    assert sweep.current(first, asked, home)["status"] == "passed"
+    assert sweep.current(last, asked, home)["status"] == "failed"
+    monkeypatch.setattr(sweep, "_code", lambda: "other sources")
+    assert sweep.current(first, asked, home) is None
+    (home / first.name / sweep.RECORD).unlink()
+    assert sweep.current(first, asked, home) is None

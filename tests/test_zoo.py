@@ -33,12 +33,30 @@ def test_a_row_has_the_figures_of_its_cells_and_what_failed_and_what_was_not_bui
         "bf16": failed,
         "int8": record(tmp_path / "int8", against_base={"gain": 0.964}),
     }
-    assert zoo.row("vit_ti", records, {"kernels": 125}) == (
+    assert zoo.row("vit_ti", records, {"kernels": 125}, "abc1234") == (
         "vit_ti", "5.7", "1.3", "125 -> 101", "12/12", "36", "not run", "1.2e-03",
-        "**failed** the typed graph differs: 0.2", "1.2e-03", "0.96x",
+        "**failed** the typed graph differs: 0.2", "1.2e-03", "0.96x", "abc1234",
     )  # fmt: skip
-    nothing = zoo.row("vit_ti", dict.fromkeys(records), None)
-    assert nothing[3:] == ("", "", "", *["not run"] * 4, "")
+    nothing = zoo.row("vit_ti", dict.fromkeys(records), None, "abc1234")
+    assert nothing[3:] == ("", "", "", *["not run"] * 4, "", "")
+    assert zoo.summary([zoo.row("vit_ti", records, None, "abc1234"), nothing]) == (
+        "2 of 8 cells passed, 5 not run, 1 failed or refused."
+    )
+
+
+def test_a_model_that_was_not_built_keeps_its_line_unless_the_columns_are_others(zoo):
+    line = zoo.row("vit_ti", dict.fromkeys(zoo.PRECISIONS), None, "abc1234")
+    table = "\n".join("| " + " | ".join(cells) + " |" for cells in (zoo.COLUMNS, ("---",) * len(zoo.COLUMNS), line))
+    text = f"| vit_s | of another table |\n{zoo.MARKS[0]}\n{table}\n\n1 of 4 cells\n{zoo.MARKS[1]}| vit_b | 1 |\n"
+    assert zoo.kept(text) == {"vit_ti": line}
+    assert zoo.kept(text.replace("GFLOPs", "GMACs")) == {}
+    assert zoo.kept("no table") == {}
+
+
+def test_the_readme_has_a_line_of_every_model_that_the_next_run_would_keep(zoo):
+    lines = zoo.kept((ROOT / "README.md").read_text())
+    assert list(lines) == list(dict.fromkeys(cell.model for cell in zoo.sweepfile.read(zoo.SWEEP).cells))
+    assert {len(line) for line in lines.values()} == {len(zoo.COLUMNS)}
 
 
 def test_the_table_goes_between_the_marks_and_nowhere_else(zoo, tmp_path):
