@@ -22,7 +22,10 @@ JOIN = "join_position_terms"
 
 @dataclass(frozen=True)
 class Choice:
-    """A form and why it was chosen; ``compiler`` is the version that the table was made with, '' for a rule."""
+    """A form (``+`` a rewrite that follows it) and why it was chosen.
+
+    ``compiler`` is the version that the table was made with, '' for a rule.
+    """
 
     form: str
     why: str
@@ -39,10 +42,12 @@ class Choice:
 
     def steps(self) -> tuple[RewriteStep, ...]:
         """The rewrites that turn the canonical graph into this form."""
-        if self.form == CANONICAL_FORM:
-            return ()
-        form = RewriteStep("attention_form", options={"form": self.form})
-        return form, RewriteStep(JOIN), RewriteStep("cancel_permutations")
+        form, *variants = self.form.split("+")
+        further = tuple(map(RewriteStep, variants))
+        if form == CANONICAL_FORM:
+            return further
+        written = RewriteStep("attention_form", options={"form": form})
+        return written, RewriteStep(JOIN), RewriteStep("cancel_permutations"), *further
 
 
 def choose(request: Request) -> Choice:

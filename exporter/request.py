@@ -21,6 +21,9 @@ LARGEST_IMAGE = 2048
 FORMS = ("windows", "windows_packed", "windows_operator", "positions_packed", "positions_planes")
 """What :mod:`exporter.forms` can write, by name, known here without importing numpy."""
 
+VARIANTS = ("pad_keys", "slice_permutations")
+"""Rewrites that any form can be followed by: ``positions_planes+pad_keys``."""
+
 
 def parse(
     model: str,
@@ -175,15 +178,24 @@ def parse_without(text: str, recipe: Recipe) -> tuple[str, ...]:
 
 
 def parse_form(name: str | None) -> str | None:
-    """A form of attention by name; None is the tuned one."""
-    if name is not None and name not in FORMS:
+    """A form of attention by name, with variants after a ``+`` each; None is the tuned one."""
+    if name is None:
+        return None
+    form, *variants = name.split("+")
+    wrong = [(form, FORMS)] if form not in FORMS else [(v, VARIANTS) for v in variants if v not in VARIANTS]
+    for word, known in wrong:
+        what = "form" if known is FORMS else "variant of a form"
         raise UsageError(
-            f"there is no form of attention {name!r}",
+            f"there is no {what} of attention {word!r}",
             found=name,
-            expected=", ".join(FORMS),
-            next=f"FORM={nearest(name, FORMS).split(', ')[0]}",
+            expected=", ".join(known),
+            next=f"FORM={form + '+' if known is VARIANTS else ''}{nearest(word, known).split(', ')[0]}",
         )
-    return name
+    if len(set(variants)) < len(variants):
+        raise UsageError(
+            "a form has each of its variants once", found=name, expected=", ".join(VARIANTS), next=f"FORM={form}"
+        )
+    return "+".join([form, *(v for v in VARIANTS if v in variants)])
 
 
 OBSERVERS = ("minmax", "percentile", "entropy", "mse")

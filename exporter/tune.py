@@ -1,4 +1,4 @@
-"""``make tune``: every form of attention through the real compiler, and the table of who won.
+"""``make tune``: every form of attention through the real compiler, the best one's variants, and the table of who won.
 
 A candidate is the canonical graph with its attention in one form, typed and compiled as ``make engine`` would; it is
 scored by what the compiler emitted (:mod:`exporter.score`), or by its measured latency where the target is this
@@ -16,7 +16,7 @@ from exporter.backends import tensorrt
 from exporter.errors import UsageError
 from exporter.files import scratch, write_atomically
 from exporter.progress import Progress
-from exporter.request import FORMS
+from exporter.request import FORMS, VARIANTS
 from exporter.stages import typed
 from exporter.types import Request
 
@@ -39,17 +39,29 @@ def tune(request: Request, progress: Progress) -> dict:
         )
     build = pipeline.prepare(request, progress, pipeline.CANONICAL)
     canonical = build.model("rewrite", "model.fp32.onnx")
-    candidates = {}
-    for form in FORMS:
+    candidates: dict[str, dict] = {}
+
+    def build(form: str) -> None:
         with progress.stage(form) as line:
             candidates[form] = row = _candidate(canonical, request, form, line.show)
             line.summary = ", ".join(f"{k} {v}" for k, v in row.items() if k != "seconds")
-    scored = {form: row for form, row in candidates.items() if "refused" not in row}
+
+    for form in FORMS:
+        build(form)
+    best = winner(candidates)
+    for variant in VARIANTS:
+        build(f"{best}+{variant}")
     return {
         "compiler": f"{request.backend} {tensorrt.version(request.backend)}",
-        "winner": min(scored, key=lambda form: rank(scored[form])),
+        "winner": winner(candidates),
         "candidates": candidates,
     }
+
+
+def winner(candidates: dict[str, dict]) -> str:
+    """The candidate of the best rank; among equals the first one."""
+    scored = {form: row for form, row in candidates.items() if "refused" not in row}
+    return min(scored, key=lambda form: rank(scored[form]))
 
 
 def _candidate(canonical, request: Request, form: str, note) -> dict:
@@ -59,6 +71,8 @@ def _candidate(canonical, request: Request, form: str, note) -> dict:
     refused = {why for r in reports if r.name == "attention_form" for why in r.refused.values()}
     if refused and not any(r.matches for r in reports if r.name in ("attention_form", "join_position_terms")):
         return {"refused": "; ".join(sorted(refused))}
+    if idle := [r for r in reports if r.name in VARIANTS and not r.matches]:
+        return {"refused": "; ".join(sorted(set(idle[0].refused.values()))) or f"{idle[0].name} finds nothing here"}
     with scratch(request.out) as folder:
         path = folder / "candidate.onnx"
         onnxio.save(made.model, path)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from exporter import choice, registry
+from exporter import request as request_module
 from exporter.forms import FORMS
 from exporter.types import Batch, Request
 
@@ -76,5 +77,14 @@ def test_the_steps_of_a_form():
     assert [step.name for step in others] == ["join_position_terms", "cancel_permutations"]
 
 
+def test_a_variant_is_a_rewrite_after_the_form():
+    names = [step.name for step in choice.Choice("positions_packed+slice_permutations+pad_keys", "").steps()]
+    assert names == [
+        "attention_form", "join_position_terms", "cancel_permutations", "slice_permutations", "pad_keys",
+    ]  # fmt: skip
+    assert [step.name for step in choice.Choice("windows+pad_keys", "").steps()] == ["pad_keys"]
+
+
 def test_the_table_names_forms_that_exist():
-    assert all(made["winner"] in FORMS for made in choice.read().values())
+    assert list(FORMS) == list(request_module.FORMS)
+    assert all(request_module.parse_form(made["winner"]) == made["winner"] for made in choice.read().values())

@@ -66,6 +66,20 @@ def test_what_the_next_command_of_a_refusal_says_is_served(tmp_path):
     assert targets.parse(others, "tensorrt-rtx", precision("bf16")) == ("sm80", "sm86")
 
 
+def test_a_form_and_its_variants_in_one_order():
+    assert request.parse_form(None) is None and request.parse_form("windows") == "windows"
+    assert request.parse_form("windows+slice_permutations+pad_keys") == "windows+pad_keys+slice_permutations"
+    for name, says, command in (
+        ("window", "no form of attention 'window'", "FORM=windows"),
+        ("windows+pad_key", "no variant of a form of attention 'pad_key'", "FORM=windows+pad_keys"),
+        ("windows+pad_keys+pad_keys", "once", "FORM=windows"),
+        ("windows+", "no variant", "FORM=windows+"),
+    ):
+        with pytest.raises(UsageError, match=says) as told:
+            request.parse_form(name)
+        assert told.value.next.startswith(command)
+
+
 def test_a_static_batch_and_a_profile():
     model = recipe("vit_ti")
     assert request.parse_batch("8", model) == Batch(8, 8, 8) and request.parse_batch("8", model).static

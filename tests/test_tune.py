@@ -9,7 +9,7 @@ from models import VIT
 from exporter import choice, registry, tune
 from exporter.errors import UsageError
 from exporter.progress import Progress
-from exporter.request import FORMS
+from exporter.request import FORMS, VARIANTS
 from exporter.types import Batch, Request
 
 
@@ -24,9 +24,13 @@ def row(tmp_path_factory):
 
 
 def test_every_form_is_compiled_and_the_cheapest_wins(row):
-    assert set(row["candidates"]) == set(FORMS)
-    assert all(c["fused"] == c["due"] == 2 for c in row["candidates"].values())
-    cheapest = min(row["candidates"], key=lambda form: row["candidates"][form]["total_us"])
+    forms = {name: c for name, c in row["candidates"].items() if "+" not in name}
+    assert set(forms) == set(FORMS)
+    assert all(c["fused"] == c["due"] == 2 for c in row["candidates"].values() if "refused" not in c)
+    cheapest = min(forms, key=lambda form: forms[form]["total_us"])
+    assert [name for name in row["candidates"] if "+" in name] == [f"{cheapest}+{variant}" for variant in VARIANTS]
+    assert row["candidates"][f"{cheapest}+slice_permutations"]["refused"] == "slice_permutations finds nothing here"
+    assert row["candidates"][f"{cheapest}+pad_keys"]["kernels"] >= forms[cheapest]["kernels"]
     assert row["winner"] == cheapest != "windows"
     assert row["candidates"][cheapest]["kernels"] < row["candidates"]["windows"]["kernels"]
 
@@ -47,6 +51,12 @@ def test_the_winner_is_what_the_next_build_takes(row, tmp_path, monkeypatch):
 def test_an_unfused_form_loses_to_a_dearer_one_that_fuses():
     fused = {"due": 2, "fused": 2, "total_us": 900.0}
     assert tune.rank(fused) < tune.rank({"due": 2, "fused": 1, "total_us": 100.0})
+
+
+def test_among_equals_the_first_wins_and_what_is_refused_never():
+    same = {"due": 2, "fused": 2, "total_us": 900.0}
+    assert tune.winner({"a": {"refused": "no"}, "b": same, "b+c": dict(same)}) == "b"
+    assert tune.winner({"b": same, "b+c": same | {"total_us": 899.9}}) == "b+c"
 
 
 def test_what_was_measured_counts_more_than_the_score():

@@ -19,6 +19,7 @@ REWRITING = (
     "exporter.shapes",
     "exporter.moves",
     "exporter.orders",
+    "exporter.permutations",
     "exporter.rowwise",
     "exporter.streams",
     "exporter.datafree",

@@ -1,0 +1,71 @@
+"""A permutation of tokens as Reshape, Slice, Concat and Transpose in place of a Gather.
+
+Before: Gather(x (B, T, C), a list of T indices, axis 1), as :mod:`exporter.rewrites.cancel_permutations` writes it.
+After: x as a grid of windows put back into rows, a shift along each axis (two Slices and a Concat), and the grid cut
+into windows again; each step only where the permutation has it (:func:`exporter.permutations.factored`).
+
+A variant that ``make tune`` tries on the winning form; no step of any default. Learned from TensorRT-RTX 1.7: it makes
+one generated kernel of either, together with the LayerNorm beside it. Swin-T, FP16, sm80: 108 kernels with both, at
+batch 1 and 1:8:32; what is saved are the lists of indices (25 kB of 144 MB at batch 1).
+
+Matches: one for each Gather. Refused, with the reason recorded: indices that repeat or leave out a token, and
+permutations that are no two exchanges of axes and a shift.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from exporter.emit import Emitter, replace
+from exporter.permutations import Exchange, Movement, factored
+from exporter.surgery import Shapes, constant, join_reshapes
+
+
+def apply(graph: gs.Graph, shapes: Shapes, refused: dict | None = None) -> int:
+    """Rewrite in place; returns the number of Gathers; ``refused`` is filled with reasons by node name."""
+    matches, why, known = 0, {}, {}
+    for node in list(graph.nodes):
+        index = constant(node.inputs[1]) if node.op == "Gather" else None
+        shape = shapes(1).shapes.get(node.inputs[0].name)
+        if index is None or shape is None or len(shape) != 3 or node.attrs.get("axis", 0) != 1 or index.ndim != 1:
+            continue
+        if not np.array_equal(np.sort(index), np.arange(shape[1])):
+            why[node.name] = "its indices are no permutation"
+            continue
+        key = index.tobytes()
+        if key not in known:
+            known[key] = factored(index)
+        if known[key] is None:
+            why[node.name] = "its permutation is no two exchanges of axes and a shift"
+            continue
+        _write(graph, node, known[key], shape[1], shape[2])
+        matches += 1
+    if refused is not None:
+        refused.update(why)
+    graph.cleanup().toposort()
+    join_reshapes(graph)
+    graph.cleanup().toposort()
+    return matches
+
+
+def _write(graph: gs.Graph, node: gs.Node, movements: list[Movement], count: int, width: int) -> None:
+    e, tensor = Emitter(graph, node), node.inputs[0]
+    for movement in movements:
+        tensor = e.reshape(tensor, -1, *movement.shape, width)
+        if isinstance(movement, Exchange):
+            tensor = e.transpose(tensor, 0, *(a + 1 for a in movement.axes), len(movement.axes) + 1)
+        else:
+            for axis, start in enumerate(movement.start, 1):
+                tensor = _rolled(e, tensor, axis, start, movement.shape[axis - 1])
+    replace(graph, node.outputs[0], e.reshape(tensor, -1, count, width))
+
+
+def _rolled(e: Emitter, tensor: gs.Tensor, axis: int, start: int, size: int) -> gs.Tensor:
+    if not start:
+        return tensor
+    parts = [
+        e.op("Slice", tensor, *(np.array([n], np.int64) for n in (first, last, axis)))
+        for first, last in ((start, size), (0, start))
+    ]
+    return e.op("Concat", *parts, axis=axis)
