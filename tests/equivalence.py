@@ -6,9 +6,10 @@ import numpy as np
 from graphs import feed, run, tiny_recipe
 from networks import network
 
-from exporter import casting, forms, numerics, onnxio, placement, probe, quantizing, registry, rewriting
+from exporter import casting, choice, numerics, onnxio, placement, probe, quantizing, registry, rewriting
 from exporter.errors import CheckFailed
-from exporter.types import RewriteStep, canonical
+from exporter.request import FORMS, VARIANTS
+from exporter.types import canonical
 
 WIDE = ("fp16", "bf16")
 UNSEEN = 8
@@ -40,7 +41,8 @@ class Seen:
 
 def examine(seed: int) -> Seen:
     """The network of ``seed``; nothing is raised, all that is wrong is in ``faults``."""
-    seen = Seen(seed, sorted(forms.FORMS)[seed % len(forms.FORMS)])
+    variants = VARIANTS if seed % 3 == 0 else ()
+    seen = Seen(seed, "+".join((sorted(FORMS)[seed % len(FORMS)], *variants)))
     try:
         _examine(network(seed), seen)
     except CheckFailed as error:
@@ -54,7 +56,7 @@ def _examine(model, seen: Seen) -> None:
     feeds = feed(model, UNSEEN, seed=seen.seed)
     expected = _only(run(model, feeds))
     scale = float(np.abs(expected).max())
-    steps = [RewriteStep("attention_form", options={"form": seen.form}), RewriteStep("cancel_permutations")]
+    steps = choice.Choice(seen.form, "drawn").steps()
     recipe = tiny_recipe(rewrites=canonical())
     rewritten, reports = rewriting.rewrite(model, recipe, steps=[*recipe.rewrites, *steps])
     for report in reports:
