@@ -2,7 +2,8 @@
 
 A rewritten graph keeps tokens in window order, as matrices of one row a token; another exporter may put channels
 last. The values say how: two tensors are aligned by looking, for every row (the channels of one token or pixel), for
-its nearest row in the other. Nothing is assumed of the graph that the tensor is from.
+its nearest row in the other. Nothing is assumed of the graph that the tensor is from. A graph that computes no rows
+that nobody reads may hold a token or two of each image: those are looked for among the module's.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ NEAREST = 8
 STEADY = 4e-3
 """Share of its mean up to which a channel's deviation may be rounding: BF16's."""
 
+FEW = 2
+"""Tokens of an image up to which a tensor may be a part of a module's output: a class and a distillation token."""
+
 TELLING = 8
 """Channels from which on a row's numbers are its own: two numbers are near some others by chance."""
 
@@ -28,7 +32,8 @@ class Alignment:
 
     ``shape`` and ``axis`` are the module's output's shape and its channel axis; ``there`` the graph's tensor's channel
     axis; ``rows[i]`` is the graph's row that is the module's row ``i``, None where they are in the same order.
-    ``distance``: :func:`distance` at the sample that it was made from.
+    ``distance``: :func:`distance` at the sample that it was made from. ``tokens``: the graph has these tokens of each
+    image and no others, None where it has all.
     """
 
     shape: tuple[int, ...]
@@ -36,8 +41,14 @@ class Alignment:
     there: int
     rows: np.ndarray | None
     distance: float
+    tokens: tuple[int, ...] | None = None
 
-    def apply(self, tensor: np.ndarray) -> np.ndarray:
+    def apply(self, tensor: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
+        """The graph's ``tensor`` as the module's output; what it lacks is taken from the module's ``own``."""
+        if self.tokens is not None:
+            made = own.copy()
+            _by_token(made)[:, self.tokens] = tensor.reshape(len(own), len(self.tokens), -1)
+            return made
         if self.rows is None and self.there == self.axis:
             return tensor.reshape(self.shape)
         found = _as_rows(tensor, self.there)
@@ -45,6 +56,15 @@ class Alignment:
             found = found[self.rows]
         moved = [n for i, n in enumerate(self.shape) if i != self.axis]
         return np.moveaxis(found.reshape(*moved, self.shape[self.axis]), -1, self.axis)
+
+    def seen(self, values: np.ndarray) -> np.ndarray:
+        """What the graph has of a module's output."""
+        return values if self.tokens is None else _by_token(values)[:, self.tokens]
+
+
+def _by_token(values: np.ndarray) -> np.ndarray:
+    """(B, tokens, channels), a view."""
+    return values.reshape(len(values), -1, values.shape[-1])
 
 
 def distance(reference: np.ndarray, value: np.ndarray) -> float:
@@ -62,6 +82,8 @@ def align(reference: np.ndarray, tensor: np.ndarray, close: float = 1e-3) -> Ali
 
     At a distance of ``close`` no other is looked for: rows that are alike are best left where they are.
     """
+    if is_part(reference.shape, tensor.shape):
+        return _part(reference, tensor)
     if tensor.size != reference.size or not tensor.ndim or reference.ndim < 2:
         return None
     best: Alignment | None = None
@@ -71,6 +93,28 @@ def align(reference: np.ndarray, tensor: np.ndarray, close: float = 1e-3) -> Ali
         if best.distance <= close:
             break
     return best
+
+
+def is_part(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether a tensor of the shape ``other`` may be a few tokens of each image of a module's output."""
+    if len(shape) < 3 or len(other) < 2 or shape[-1] != other[-1] or shape[-1] < TELLING:
+        return False
+    images, tokens = shape[0], int(np.prod(shape[1:-1]))
+    few, odd = divmod(int(np.prod(other[:-1])), images)
+    return not odd and 0 < few <= FEW and few < tokens
+
+
+def _part(reference: np.ndarray, tensor: np.ndarray) -> Alignment | None:
+    """The tokens of the module's that come nearest to the graph's few; None where two of those are the same one."""
+    whole = _by_token(reference).astype(np.float64)
+    few = tensor.reshape(len(reference), -1, tensor.shape[-1])
+    with np.errstate(all="ignore"):
+        far = [np.nan_to_num(np.square(whole - row[:, None]).sum((0, 2)), nan=np.inf) for row in few.swapaxes(0, 1)]
+    tokens = tuple(int(np.argmin(f)) for f in far)
+    if len(set(tokens)) < len(tokens):
+        return None
+    last = reference.ndim - 1
+    return Alignment(reference.shape, last, tensor.ndim - 1, None, distance(whole[:, tokens], few), tokens)
 
 
 def _alignments(reference: np.ndarray, tensor: np.ndarray) -> Iterator[Alignment]:

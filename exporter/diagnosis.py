@@ -122,9 +122,10 @@ def _factor(graph: Examined, unit: Unit, located: Located, units: Units, pixels:
 
     def judge(name, own, value):
         if name == unit.name:
-            kept["own"], kept["value"] = own.astype(np.float64).copy(), value.astype(np.float64)
+            seen = unit.alignment.seen
+            kept["own"], kept["value"] = seen(own).astype(np.float64).copy(), seen(value).astype(np.float64)
 
-    units.forced(chunk, places, lambda name: places[name].alignment.apply(values[places[name].tensor]), judge)
+    units.forced(chunk, places, lambda name, own: places[name].alignment.apply(values[places[name].tensor], own), judge)
     own, value = kept["own"], kept["value"]
     factor = float((own * value).sum() / max((own * own).sum(), 1e-300))
     before = distance(own, value)

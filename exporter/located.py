@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from exporter.alignment import Alignment, align, distance, likeness, signatures
+from exporter.alignment import Alignment, align, distance, is_part, likeness, signatures
 from exporter.arrays import Outputs
 from exporter.examined import Examined
 from exporter.units import INPUT, Units, owner
@@ -131,7 +131,8 @@ def _find(graph: Examined, units: Units, probe: np.ndarray, only: Collection[str
             own = signatures(answer)
             free = {t: likeness(own, signed[t]) for t in wanted[name] if t not in taken}
             near = _by_likeness(free, {t for t in free if values[t].shape == answer.shape})
-            found.append(_nearest(name, answer, {t: values[t] for t in near[:TRIES]}, graph))
+            tries = TRIES if any(values[t].size == answer.size for t in near) else len(near)  # parts are small
+            found.append(_nearest(name, answer, {t: values[t] for t in near[:tries]}, graph))
             taken.add(found[-1].tensor)
     return Located(found, named, len(probe))
 
@@ -173,10 +174,11 @@ def _nearest(name: str, answer: np.ndarray, tensors: dict[str, np.ndarray], grap
 
 
 def _candidates(unit: str, answer: np.ndarray, graph: Examined, sizes: dict, named: bool) -> list[str]:
-    """The graph's tensors that may be a unit's answer."""
-    tensors = graph.within(owner(unit)) if named else list(graph.tensors)
+    """The graph's tensors that may be a unit's answer; where names lead to none, to tokens of it."""
+    tensors = [t for t in (graph.within(owner(unit)) if named else graph.tensors) if t in sizes]
     count, channels = answer.size, {answer.shape[-1], answer.shape[1]}
-    return [t for t in tensors if t in sizes and np.prod(sizes[t]) == count and channels & set(sizes[t])]
+    whole = [t for t in tensors if np.prod(sizes[t]) == count and channels & set(sizes[t])]
+    return whole or [t for t in tensors if named and is_part(answer.shape, sizes[t])]
 
 
 def _measure(
@@ -192,11 +194,12 @@ def _measure(
         made.answered.append({name: values[output] for name, output in zip(names, graph.outputs, strict=True)})
         plain = units.answers(chunk, matched)
 
-        def value(name, values=values):
-            return matched[name].alignment.apply(values.pop(matched[name].tensor))
+        def value(name, own, values=values):
+            return matched[name].alignment.apply(values.pop(matched[name].tensor), own)
 
         def judge(name, own, other, plain=plain):
-            unit, expected = matched[name], plain.pop(name)
+            unit = matched[name]
+            expected, own, other = map(unit.alignment.seen, (plain.pop(name), own, other))
             unit.own = max(unit.own, distance(own, other))
             unit.entering = max(unit.entering, distance(expected, own))
             unit.leaving = max(unit.leaving, distance(expected, other))

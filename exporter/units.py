@@ -68,14 +68,14 @@ class Units:
         return {name: value for name, value in found.items() if calls[name.removesuffix(INPUT)] == 1}
 
     def forced(self, pixels: np.ndarray, names: Collection[str], value: Callable, judge: Callable) -> None:
-        """Run with other values handed on by the units ``names``: ``value(name)`` is asked for each once.
+        """Run with other values handed on by the units ``names``: ``value(name, own answer)`` is asked for each once.
 
         ``judge(name, own answer, value)`` is told of each one, in the order in which they run.
         """
         import torch
 
         def other(name, own):
-            made = np.ascontiguousarray(value(name), dtype=np.float32)
+            made = np.ascontiguousarray(value(name, own.numpy()), dtype=np.float32)
             judge(name, own.numpy(), made)
             return torch.from_numpy(made)
 

@@ -36,7 +36,7 @@ def _deit(
         head=("head.weight", "head_dist.weight")[: 1 + distilled],
         rewrites=canonical(
             static_shapes=8 * depth + 1,
-            early_selection=0 if distilled else 1,
+            early_selection=8,
             patch_embedding=1,
             attention_form=depth,
             fold_attention_biases=2 * depth,

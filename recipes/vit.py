@@ -41,7 +41,7 @@ def _vit(
         image_multiple=patch,
         rewrites=canonical(
             static_shapes=8 * depth + 1,
-            early_selection=1,
+            early_selection=8,
             patch_embedding=1,
             attention_form=depth,
             fold_attention_biases=2 * depth,

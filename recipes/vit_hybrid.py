@@ -40,7 +40,7 @@ def _hybrid(
         image_multiple=multiple,
         fixed_image=True,
         rewrites=canonical(
-            static_shapes=8 * depth + 1, early_selection=1, attention_form=depth, fold_attention_biases=2 * depth
+            static_shapes=8 * depth + 1, early_selection=8, attention_form=depth, fold_attention_biases=2 * depth
         ),
         attention_blocks=depth,
         fused_attention={"fp16": depth, "bf16": depth},

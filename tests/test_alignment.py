@@ -79,3 +79,26 @@ def test_a_channel_that_is_large_in_all_rows_does_not_hide_their_order():
     there = x.reshape(-1, 32)[order]
     made = align(x, there * np.float32(1 + 2**-8), close=0.0)
     assert np.array_equal(made.apply(there), x)
+
+
+def test_a_token_of_each_image_is_found_among_the_modules():
+    x = np.random.default_rng(3).standard_normal((3, 17, 32), dtype=np.float32)
+    for tokens, tensor in (((0,), x[:, 0]), ((5,), x[:, 5:6]), ((5,), x[:, 5][None]), ((0, 16), x[:, [0, 16]])):
+        made = align(x, tensor + np.float32(1e-4))
+        assert made.tokens == tokens and 0 < made.distance < 1e-3
+        own = np.zeros_like(x)
+        whole = made.apply(tensor, own)
+        assert np.array_equal(whole[:, list(tokens)], x[:, list(tokens)]) and not own.any()
+        assert np.count_nonzero(whole) == 3 * 32 * len(tokens)
+        assert np.array_equal(made.seen(x), x[:, list(tokens)])
+
+
+def test_what_is_no_part_of_an_output():
+    x = np.random.default_rng(3).standard_normal((3, 17, 32), dtype=np.float32)
+    assert align(x, x[:, :3]) is None  # more than a few
+    assert align(x, x[:2, 0]) is None  # of other images
+    assert align(x, x[:, 0, :16]) is None  # of other channels
+    assert align(x, x[:, [4, 4]]) is None  # the same one twice
+    assert align(x[:, 0], x[:, 0, :1]) is None
+    assert align(x, np.full((3, 32), np.nan, np.float32)).distance == np.inf
+    assert align(x, x.mean(1)).distance > 0.5  # an average is no token

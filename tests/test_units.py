@@ -47,7 +47,9 @@ def test_forced_values_are_handed_on_and_an_error_counts_where_it_arises():
     wrong = dict(plain) | {"blocks.0.fc": plain["blocks.0.fc"] * 1.5}
     seen = {}
     names = ["stem", "blocks.0.fc", "blocks.0", "blocks.1.fc"]
-    units.forced(x, names, wrong.__getitem__, lambda name, own, other: seen.update({name: np.abs(own - other).max()}))
+    units.forced(
+        x, names, lambda name, own: wrong[name], lambda name, own, other: seen.update({name: np.abs(own - other).max()})
+    )
     assert list(seen) == names
     assert seen["stem"] == 0 and seen["blocks.0.fc"] > 0.1 and seen["blocks.0"] > 0.1 and seen["blocks.1.fc"] < 1e-6
 

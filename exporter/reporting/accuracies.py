@@ -47,7 +47,7 @@ def of(bundles: Sequence[Published]) -> dict[str, Any] | None:
     said = "; ".join(f"{n}: {p[0][1]:.2f} % at {p[0][0]:.0f} images a second" for n, p in points.items())
     return {
         "table": Table(f"{kind} on labelled images", COLUMNS, rows),
-        "plot": plots.scatter("accuracy", axes, points) if points else None,
+        "plot": plots.scatter("accuracy", axes, points, most=100) if points else None,
         "label": f"Speed against accuracy. {said}",
         "left": left,
     }

@@ -156,8 +156,9 @@ def scatter(
     series: Mapping[str, Sequence[tuple[float, float]]],
     roofs: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     logarithmic: bool = False,
+    most: float | None = None,
 ) -> Markup:
-    """Points of each bundle, and ``roofs``: broken lines with their names at their ends."""
+    """Points of each bundle; ``roofs``: broken lines with names at their ends; ``most``: where the second axis ends."""
 
     def draw(figure, narrow: bool) -> None:
         axes = figure.add_subplot()
@@ -167,12 +168,16 @@ def scatter(
         for name, points in series.items():
             good = [point for point in points if all(map(isfinite, point)) and (not logarithmic or min(point) > 0)]
             style = look(name).line() | {"linestyle": "none"}
-            axes.plot([x for x, _ in good], [y for _, y in good], label=_plain(name), markersize=5, **style)
+            axes.plot(
+                [x for x, _ in good], [y for _, y in good], label=_plain(name), markersize=5, clip_on=False, **style
+            )
         if logarithmic:
             axes.set_xscale("log")
             axes.set_yscale("log")
         else:
             axes.margins(0.12)
+        if most is not None:
+            axes.set_ylim(top=min(most, axes.get_ylim()[1]))
         axes.set_xlabel(axes_names[0])
         axes.set_ylabel(axes_names[1])
         _legend(axes, len(series))
