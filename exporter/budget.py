@@ -13,7 +13,7 @@ from itertools import islice
 import numpy as np
 import onnx
 
-from exporter import metrics, numerics
+from exporter import metrics, numerics, queries
 from exporter.backends.onnxruntime import run, session
 from exporter.errors import UsageError
 from exporter.goal import Goal
@@ -22,6 +22,7 @@ from exporter.naming import block_of
 from exporter.observing import batches
 from exporter.roofline import Chip, floor
 from exporter.score import LAUNCH_US
+from exporter.types import Recipe
 
 IMAGES = 128
 """Images that the answers are compared on, at most, unless the goal needs more."""
@@ -39,8 +40,8 @@ Made = Callable[[frozenset[str]], "onnx.ModelProto | None"]
 class Answers:
     """What the FP32 graph answers to the images, and how far other graphs are from it."""
 
-    def __init__(self, model: onnx.ModelProto, rows: Iterable[np.ndarray], task: str, goal: Goal | None = None):
-        self.task = task
+    def __init__(self, model: onnx.ModelProto, rows: Iterable[np.ndarray], recipe: Recipe, goal: Goal | None = None):
+        self.recipe = recipe
         self.name = model.graph.input[0].name
         self.images = list(batches(islice(rows, max(IMAGES, goal.images if goal else 1))))
         self.count = sum(map(len, self.images))
@@ -63,7 +64,7 @@ class Answers:
             return {"drop": 0.0, "relative_max": 0.0}
         found = self._answers(typed, len(self.images))
         pairs = list(zip(self.expected, found, strict=True))
-        shares = [metrics.agreement(self.task, a, b)["top1_agreement"] for a, b in pairs]
+        shares = [metrics.agreement(self.recipe.task, a, b)["top1_agreement"] for a, b in pairs]
         agreed = np.average(shares, weights=[len(pixels) for pixels in self.images])
         return {
             "drop": float(100 * (1 - agreed)),
@@ -72,15 +73,18 @@ class Answers:
 
     def error(self, typed: onnx.ModelProto) -> float:
         """The mean squared error of the outputs on a few images, as a share of what they are."""
-        few, total = max(1, FEW // len(self.images[0])), 0.0
-        for expected, found in zip(self.expected, self._answers(typed, few), strict=False):
+        few, total = self._answers(typed, max(1, FEW // len(self.images[0]))), 0.0
+        for expected, found in zip(self.expected, few, strict=False):
             for name, values in expected.items():
                 total += float(np.square(found[name] - values).mean() / max(np.square(values).mean(), 1e-30))
-        return total / few
+        return total / len(few)
 
     def _answers(self, typed: onnx.ModelProto, count: int) -> list[dict[str, np.ndarray]]:
         made = session(numerics.twin(typed))
-        return [run(made, {self.name: pixels}) for pixels in self.images[:count]]
+        found = [run(made, {self.name: pixels}) for pixels in self.images[:count]]
+        if self.recipe.set_of_queries:
+            found = [queries.ordered(a, b) for a, b in zip(self.expected, found, strict=False)]
+        return found
 
 
 def _relative(reference: np.ndarray, value: np.ndarray) -> float:

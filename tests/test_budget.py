@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from graphs import f32, graph
+from graphs import f32, graph, tiny_recipe
 
 from exporter import budget
 from exporter.errors import UsageError
@@ -74,7 +74,7 @@ def test_what_costs_the_most_is_the_first_to_be_narrow_again():
 def test_the_drop_and_the_error_are_those_of_the_outputs():
     text = "(float[B, 4] x) => (float[B, 3] y) { y = MatMul(x, w) }"
     rows = f32(20, 4)
-    answers = budget.Answers(graph(text, w=f32(4, 3)), iter(rows), "classification")
+    answers = budget.Answers(graph(text, w=f32(4, 3)), iter(rows), tiny_recipe())
     own = answers.measure(graph(text, w=f32(4, 3)))
     assert own == {"drop": 0.0, "relative_max": 0.0} and answers.error(graph(text, w=f32(4, 3))) == 0.0
     assert answers.measure(None) == own
@@ -89,17 +89,28 @@ def test_the_drop_and_the_error_are_those_of_the_outputs():
 def test_the_largest_error_is_a_share_of_each_images_own_largest_value():
     text = "(float[B, 2] x) => (float[B, 2] y) { y = Mul(x, w) }"
     rows = np.array([[1.0, 0.1], [100.0, 1.0]], np.float32)
-    answers = budget.Answers(graph(text, w=np.ones(2, np.float32)), iter(rows), "classification")
+    answers = budget.Answers(graph(text, w=np.ones(2, np.float32)), iter(rows), tiny_recipe())
     found = answers.measure(graph(text, w=np.array([1.0, 1.5], np.float32)))
     assert found["relative_max"] == pytest.approx(0.05)  # of the first image; 0.005 of the batch's largest
+
+
+@pytest.mark.parametrize("of_a_set, error", [(True, 0.0), (False, 1.0)])
+def test_queries_in_another_order_are_an_error_only_where_the_order_counts(of_a_set, error):
+    text = "(float[B, 2, 3] x) => (float[B, 2, 3] y) { y = Gather <axis = 1> (x, order) }"
+    recipe = tiny_recipe(task="detection", set_of_queries=of_a_set)
+    rows = np.array([[[1.0, 0.5, 0.0], [0.0, 0.5, 1.0]]], np.float32)
+    answers = budget.Answers(graph(text, order=np.array([0, 1])), iter(rows), recipe)
+    assert answers.error(graph(text, order=np.array([0, 1]))) == 0.0
+    swapped = answers.error(graph(text, order=np.array([1, 0])))
+    assert swapped == pytest.approx(error * 1.6)  # (4 of 1) of (2.5 over six numbers)
 
 
 def test_too_few_images_for_the_goal_are_an_error_that_says_how_many_are_needed():
     model = graph("(float[B, 4] x) => (float[B, 3] y) { y = MatMul(x, w) }", w=f32(4, 3))
     with pytest.raises(UsageError, match=r"MAX_DROP=0\.5") as caught:
-        budget.Answers(model, iter(f32(20, 4)), "classification", Goal(0.5))
+        budget.Answers(model, iter(f32(20, 4)), tiny_recipe(), Goal(0.5))
     assert "20 images" in caught.value.found and caught.value.expected == "at least 200"
-    assert budget.Answers(model, iter(f32(201, 4)), "classification", Goal(0.5)).count == 200
+    assert budget.Answers(model, iter(f32(201, 4)), tiny_recipe(), Goal(0.5)).count == 200
 
 
 def test_savings_are_launches_and_floors_by_block():

@@ -25,6 +25,7 @@ NAME = "islands"
 NEEDS = ("form",)
 CODE = (
     "exporter.budget",
+    "exporter.queries",
     "exporter.goal",
     "exporter.numerics",
     "exporter.metrics",
@@ -68,7 +69,7 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     from exporter import budget, emitted, roofline
 
     request, model = build.request, build.model("form", form.FILE)
-    answers = budget.Answers(model, _images(build), request.recipe.task, request.goal)
+    answers = budget.Answers(model, _images(build), request.recipe, request.goal)
     observed = typed.observe(model, request, build.samples.pixels, build.note)
     free = replace(request, batch=Batch(1, 8, 32), io="fp32")
     places = _places(model)

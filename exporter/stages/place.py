@@ -22,6 +22,7 @@ NAME = "place"
 NEEDS = ("form", "calibrate")
 CODE = (
     "exporter.budget",
+    "exporter.queries",
     "exporter.numerics",
     "exporter.metrics",
     "exporter.score",
@@ -112,7 +113,7 @@ def _within(build: Build, balanced, at, base: list, quantised: list) -> tuple[li
     free = replace(request, batch=Batch(1, 8, 32), io="fp32")
     savings = budget.saved(base, quantised, roofline.nearest(request.targets[0]))
     rows = calibrate.source(build).rows(lambda name, why: None)
-    answers = budget.Answers(build.model("form", form.FILE), rows, request.recipe.task, request.goal)
+    answers = budget.Answers(build.model("form", form.FILE), rows, request.recipe, request.goal)
 
     def made(out: frozenset[str]):
         placed = at.without(out)
