@@ -5,7 +5,7 @@
 Reads the cells that ``make sweep SWEEP=benchmarks/zoo.yaml`` left in ``OUT/sweep/zoo``, compiles each model's plain
 export (FP16, sm80, kept in ``plain.json`` beside them) and writes the table between the marks in README.md. A cell that
 was not built is *not run*, one that failed says so. A model of which nothing was built keeps the line that the table
-has of it: each line ends with the commit that it was built at.
+has of it: each line ends with a commit whose sources built it.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ def main(out: str = "build") -> None:
 def kept(text: str) -> dict[str, tuple[str, ...]]:
     """The lines of the table that a README has, by model; none where its columns are others."""
     lines = [line for line in text.partition(MARKS[0])[2].partition(MARKS[1])[0].splitlines() if line.startswith("|")]
-    cells = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines]
-    return {line[0]: line for line in cells[2:]} if cells and cells[0] == COLUMNS else {}
+    cells = [tuple(cell.strip() for cell in line.strip().strip("|").split("|")) for line in lines]
+    whole = [line for line in cells[2:] if len(line) == len(COLUMNS)]
+    return {line[0]: line for line in whole} if cells and cells[0] == COLUMNS else {}
 
 
 def summary(rows: list[tuple[str, ...]]) -> str:
@@ -84,7 +85,7 @@ def _parity(record: dict | None) -> str:
         return "not run"
     if not _passed(record):
         why = next((step["why"] for step in record["steps"].values() if "why" in step), "")
-        return f"**{record['status']}** {why[:60].replace('|', '/')}".strip()
+        return f"**{record['status']}** {' '.join(why.split())[:60].replace('|', '/')}".strip()
     rungs = _manifest(record)["parity"]
     ladder = ("torch/typed",) if "torch/typed" in rungs else ("torch/raw", "raw/rewritten")  # FP32 has no typed rung
     return f"{max(rungs[name]['relative_max'] for name in ladder):.1e}"
@@ -104,12 +105,15 @@ def _passed(record: dict | None) -> bool:
 
 
 def _commit() -> str:
-    """The commit that is checked out, with a + where files of it are changed."""
-    changed = ("status", "--porcelain", "--untracked-files=no", "--", "exporter", "recipes", "calibration")
-    told = [
-        subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout.strip()
-        for words in (("rev-parse", "--short=7", "HEAD"), changed)
-    ]
+    """The commit that is checked out, with a + where sources are changed or new; unknown outside of a checkout."""
+    changed = ("status", "--porcelain", "--", "exporter", "recipes", "calibration")
+    try:
+        told = [
+            subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout.strip()
+            for words in (("rev-parse", "--short=7", "HEAD"), changed)
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
     return told[0] + ("+" if told[1] else "")
 
 

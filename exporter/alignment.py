@@ -109,7 +109,9 @@ def _part(reference: np.ndarray, tensor: np.ndarray) -> Alignment | None:
     whole = _by_token(reference).astype(np.float64)
     few = tensor.reshape(len(reference), -1, tensor.shape[-1])
     with np.errstate(all="ignore"):
-        far = [np.nan_to_num(np.square(whole - row[:, None]).sum((0, 2)), nan=np.inf) for row in few.swapaxes(0, 1)]
+        weight = _spread(_as_rows(whole, 2))
+        far = [np.square((whole - row[:, None]) / weight).sum((0, 2)) for row in few.swapaxes(0, 1)]
+        far = [np.nan_to_num(distances, nan=np.inf) for distances in far]
     tokens = tuple(int(np.argmin(f)) for f in far)
     if len(set(tokens)) < len(tokens):
         return None
@@ -174,16 +176,22 @@ def _nearest(reference: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
 
     if not (np.isfinite(reference).all() and np.isfinite(rows).all()):
         return None
-    mean, deviation = (f(reference, 0, dtype=np.float64) for f in (np.mean, np.std))
-    deviation = np.maximum(deviation, STEADY * np.abs(mean))
+    mean = np.mean(reference, 0, dtype=np.float64)
     projection = np.random.default_rng(0).standard_normal((reference.shape[1], PROJECTIONS))
-    projection /= np.where(deviation > 0, deviation, 1.0)[:, None]
+    projection /= _spread(reference)[:, None]
     here, there = ((x - mean) @ projection for x in (reference, rows))
     tree = cKDTree(there)
     found = tree.query(here)[1]
     if len(np.unique(found)) == len(found):
         return found
     return _without_repeats(here, tree, found)
+
+
+def _spread(rows: np.ndarray) -> np.ndarray:
+    """How much each channel varies, at least by its rounding; 1 for one of zeros."""
+    mean, deviation = (f(rows, 0, dtype=np.float64) for f in (np.mean, np.std))
+    deviation = np.maximum(deviation, STEADY * np.abs(mean))
+    return np.where(deviation > 0, deviation, 1.0)
 
 
 def _without_repeats(here: np.ndarray, tree, found: np.ndarray) -> np.ndarray:

@@ -129,10 +129,14 @@ def _find(graph: Examined, units: Units, probe: np.ndarray, only: Collection[str
         for name in names:
             answer = answers.pop(name)
             own = signatures(answer)
-            free = {t: likeness(own, signed[t]) for t in wanted[name] if t not in taken}
-            near = _by_likeness(free, {t for t in free if values[t].shape == answer.shape})
-            tries = TRIES if any(values[t].size == answer.size for t in near) else len(near)  # parts are small
-            found.append(_nearest(name, answer, {t: values[t] for t in near[:tries]}, graph))
+            free = {t: values[t] for t in wanted[name] if t not in taken}
+            alike = {t: likeness(own, signed[t]) for t, value in free.items() if value.size == answer.size}
+            near = _by_likeness(alike, {t for t in alike if free[t].shape == answer.shape})
+            unit = _nearest(name, answer, {t: free[t] for t in near[:TRIES]}, graph)
+            if not unit.sure:
+                part = _nearest(name, answer, {t: v for t, v in free.items() if v.size != answer.size}, graph)
+                unit = part if part.distance < unit.distance else unit
+            found.append(unit)
             taken.add(found[-1].tensor)
     return Located(found, named, len(probe))
 
@@ -174,11 +178,11 @@ def _nearest(name: str, answer: np.ndarray, tensors: dict[str, np.ndarray], grap
 
 
 def _candidates(unit: str, answer: np.ndarray, graph: Examined, sizes: dict, named: bool) -> list[str]:
-    """The graph's tensors that may be a unit's answer; where names lead to none, to tokens of it."""
+    """The graph's tensors that may be a unit's answer, and behind them those that may be a token or two of it."""
     tensors = [t for t in (graph.within(owner(unit)) if named else graph.tensors) if t in sizes]
     count, channels = answer.size, {answer.shape[-1], answer.shape[1]}
     whole = [t for t in tensors if np.prod(sizes[t]) == count and channels & set(sizes[t])]
-    return whole or [t for t in tensors if named and is_part(answer.shape, sizes[t])]
+    return whole + [t for t in tensors if is_part(answer.shape, sizes[t])]
 
 
 def _measure(

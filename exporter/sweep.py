@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 
-from exporter import SCHEMA, __version__, machine, registry
+from exporter import SCHEMA, __version__, choice, machine, registry
 from exporter.errors import UsageError
 from exporter.files import sha256_text, unwritable, write_json
 from exporter.store import key_of
@@ -230,10 +230,11 @@ def current(cell: Cell, asked: Sweep, home: Path) -> dict | None:
 
 @functools.cache
 def _code() -> str:
-    """One hash over the tool's sources: a cell made by others is made again, its stages mostly from the cache."""
+    """One hash over the tool's sources and its table of forms: a cell made by others is made again, its stages mostly
+    from the cache."""
     root = Path(__file__).parents[1]
     files = sorted(p for part in ("exporter", "recipes", "calibration") for p in (root / part).rglob("*.py"))
-    return sha256_text(__version__, *(p.read_text() for p in files))
+    return sha256_text(__version__, *(p.read_text() for p in (*files, choice.TABLE) if p.exists()))
 
 
 def _read(path: Path) -> dict | None:

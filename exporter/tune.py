@@ -13,7 +13,7 @@ from pathlib import Path
 
 from exporter import choice, emitted, onnxio, pipeline, score
 from exporter.backends import tensorrt
-from exporter.errors import UsageError
+from exporter.errors import CheckFailed, UsageError
 from exporter.files import scratch, write_atomically
 from exporter.progress import Progress
 from exporter.request import FORMS, VARIANTS
@@ -41,16 +41,16 @@ def tune(request: Request, progress: Progress) -> dict:
     canonical = build.model("rewrite", "model.fp32.onnx")
     candidates: dict[str, dict] = {}
 
-    def build(form: str) -> None:
+    def try_out(form: str) -> None:
         with progress.stage(form) as line:
             candidates[form] = row = _candidate(canonical, request, form, line.show)
             line.summary = ", ".join(f"{k} {v}" for k, v in row.items() if k != "seconds")
 
     for form in FORMS:
-        build(form)
+        try_out(form)
     best = winner(candidates)
     for variant in VARIANTS:
-        build(f"{best}+{variant}")
+        try_out(f"{best}+{variant}")
     return {
         "compiler": f"{request.backend} {tensorrt.version(request.backend)}",
         "winner": winner(candidates),
@@ -61,13 +61,22 @@ def tune(request: Request, progress: Progress) -> dict:
 def winner(candidates: dict[str, dict]) -> str:
     """The candidate of the best rank; among equals the first one."""
     scored = {form: row for form, row in candidates.items() if "refused" not in row}
+    if not scored:
+        form, row = next(iter(candidates.items()))
+        raise CheckFailed(
+            "no form of attention can be built", stage="tune", found=f"{form}: {row['refused']}",
+            expected="one that the compiler takes", next="make engine, which names the rewrite or the kernel",
+        )  # fmt: skip
     return min(scored, key=lambda form: rank(scored[form]))
 
 
 def _candidate(canonical, request: Request, form: str, note) -> dict:
     """A form's score, or why the graph or the compiler refuses it."""
     started = time.perf_counter()
-    made, reports = typed.make(canonical, request, choice.Choice(form, "a candidate"), note)
+    try:
+        made, reports = typed.make(canonical, request, choice.Choice(form, "a candidate"), note)
+    except CheckFailed as error:
+        return {"refused": f"{error.what}: {error.found}"}
     refused = {why for r in reports if r.name == "attention_form" for why in r.refused.values()}
     if refused and not any(r.matches for r in reports if r.name in ("attention_form", "join_position_terms")):
         return {"refused": "; ".join(sorted(refused))}

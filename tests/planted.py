@@ -96,6 +96,10 @@ FAULTS = (
     _same("vit", "blocks.1.mlp.fc1", faults.scale),
     Fault("vit", "blocks.0.attn.proj", faults.swap_heads(64), "blocks.0.attn"),
     _same("vit", "blocks.1.attn", faults.baked_batch(2)),
+    _same("vit", "blocks.1.mlp.fc1", faults.scale, "windows"),  # from here on the class token alone
+    _same("vit", "blocks.1.mlp.fc2", faults.scale, "positions_packed"),
+    _same("vit", "head", faults.scale, "windows"),
+    _same("vit", "head", faults.scale, "positions_packed"),
     _same("swin", "layers.0.blocks.1.mlp.fc2", faults.scale),
     Fault("swin", "layers.1.downsample.reduction", faults.scale, "layers.1.downsample"),
     Fault("swin", "layers.1.blocks.0.attn.proj", faults.swap_heads(16), "layers.1.blocks.0.attn"),

@@ -93,6 +93,13 @@ def test_a_token_of_each_image_is_found_among_the_modules():
         assert np.array_equal(made.seen(x), x[:, list(tokens)])
 
 
+def test_a_huge_channel_does_not_hide_which_token_it_is():
+    x = np.random.default_rng(4).standard_normal((3, 17, 32), dtype=np.float32)
+    x[..., 5] = 1e5 * (1 + 1e-3 * x[..., 5])
+    rounded = x * np.float32(1 + 2.0**-9)
+    assert [align(x, rounded[:, token]).tokens for token in range(17)] == [(token,) for token in range(17)]
+
+
 def test_what_is_no_part_of_an_output():
     x = np.random.default_rng(3).standard_normal((3, 17, 32), dtype=np.float32)
     assert align(x, x[:, :3]) is None  # more than a few

@@ -72,7 +72,7 @@ def of_pixels(base):
 
 
 SWIN_DUE = {"patch_embedding": 1, "attention_form": 4, "fold_attention_biases": 8, "cancel_permutations": 9}
-VIT_DUE = {"patch_embedding": 1, "attention_form": 2, "fold_attention_biases": 4, "early_selection": 1}
+VIT_DUE = {"patch_embedding": 1, "attention_form": 2, "fold_attention_biases": 4, "early_selection": 8}
 V2_DUE = {"remove_expansions": 4, "attention_form": 2, "fold_attention_biases": 4, "cancel_permutations": 4}
 MODELS = {
     "timm Swin": (timm_swin, (112, 224), SWIN_DUE),

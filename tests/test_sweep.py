@@ -182,6 +182,14 @@ def test_a_cell_is_current_only_for_the_sources_that_made_it(asked, tmp_path, mo
     first, *_, last = asked.cells
     assert sweep.current(first, asked, home)["status"] == "passed"
     assert sweep.current(last, asked, home)["status"] == "failed"
+    table = tmp_path / "tuned.json"
+    table.write_text("{}")
+    sweep._code.cache_clear()
+    with monkeypatch.context() as changed:
+        changed.setattr(sweep.choice, "TABLE", table)
+        assert sweep.current(first, asked, home) is None  # another form may have won
+    sweep._code.cache_clear()
+    assert sweep.current(first, asked, home)
     monkeypatch.setattr(sweep, "_code", lambda: "other sources")
     assert sweep.current(first, asked, home) is None
     (home / first.name / sweep.RECORD).unlink()

@@ -7,7 +7,7 @@ import pytest
 from models import VIT
 
 from exporter import choice, registry, tune
-from exporter.errors import UsageError
+from exporter.errors import CheckFailed, UsageError
 from exporter.progress import Progress
 from exporter.request import FORMS, VARIANTS
 from exporter.types import Batch, Request
@@ -57,6 +57,18 @@ def test_among_equals_the_first_wins_and_what_is_refused_never():
     same = {"due": 2, "fused": 2, "total_us": 900.0}
     assert tune.winner({"a": {"refused": "no"}, "b": same, "b+c": dict(same)}) == "b"
     assert tune.winner({"b": same, "b+c": same | {"total_us": 899.9}}) == "b+c"
+
+
+def test_a_form_that_fails_its_comparison_is_refused_and_loses_no_other(monkeypatch, tmp_path):
+    def fail(*args):
+        raise CheckFailed("the rewrite pad_keys changed what the model computes", found="logits moved by 0.3")
+
+    monkeypatch.setattr(tune.typed, "make", fail)
+    row = tune._candidate(None, request(tmp_path), "windows+pad_keys", print)
+    assert row == {"refused": "the rewrite pad_keys changed what the model computes: logits moved by 0.3"}
+    with pytest.raises(CheckFailed, match="no form") as told:
+        tune.winner({"windows+pad_keys": row})
+    assert "logits moved" in told.value.found
 
 
 def test_what_was_measured_counts_more_than_the_score():

@@ -26,7 +26,7 @@ def record(folder, **manifest):
 
 
 def test_a_row_has_the_figures_of_its_cells_and_what_failed_and_what_was_not_built(zoo, tmp_path):
-    failed = {"status": "failed", "steps": {"engine": {"why": "the typed graph differs: 0.2"}}}
+    failed = {"status": "failed", "steps": {"engine": {"why": "the typed graph\ndiffers: 0.2"}}}
     records = {
         "fp32": None,
         "fp16": record(tmp_path / "fp16"),
@@ -51,6 +51,8 @@ def test_a_model_that_was_not_built_keeps_its_line_unless_the_columns_are_others
     assert zoo.kept(text) == {"vit_ti": line}
     assert zoo.kept(text.replace("GFLOPs", "GMACs")) == {}
     assert zoo.kept("no table") == {}
+    assert zoo.kept(text.replace(" |\n\n1 of", " |  \n\n1 of")) == {"vit_ti": line}
+    assert zoo.kept(text.replace("| vit_ti |", "| vit_ti | vit_s |")) == {}
 
 
 def test_the_readme_has_a_line_of_every_model_that_the_next_run_would_keep(zoo):

@@ -10,7 +10,8 @@ sm80, all attentions fused with and without: at batch 1 each Pad is a kernel (``
 free batch it is part of the copy of the heads (``positions_packed``, 108 kernels, 856 -> 876 MB at batch 8).
 
 Matches: one for each attention. Refused, with the reason recorded: scores that something else reads, that are scaled
-or masked by what the image decides, or whose axis of keys is a part of another one.
+or masked by what the image decides, or whose axis of keys is a part of another one or grows with the batch; a bias that
+hides every key of a query, whose weights are then those of the least hidden.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ from exporter.surgery import Shapes, constant
 MULTIPLE = 8
 LOWEST = -65504.0
 """The lowest finite FP16."""
+
+HIDDEN = -1e4
+"""What a bias hides a key with at least; the new keys are hidden from a query that has one above it."""
+
+FP32 = 1
 
 
 def apply(graph: gs.Graph, shapes: Shapes, refused: dict | None = None) -> int:
@@ -42,30 +48,39 @@ def apply(graph: gs.Graph, shapes: Shapes, refused: dict | None = None) -> int:
     return matches
 
 
-def _pad(graph: gs.Graph, softmax: gs.Node, shapes: Shapes, padded: dict[int, gs.Constant]) -> bool:
-    shape = shapes(1).shapes.get(softmax.inputs[0].name)
-    if shape is None or softmax.attrs.get("axis", -1) not in (-1, len(shape) - 1):
+def _pad(graph: gs.Graph, softmax: gs.Node, shapes: Shapes, padded: dict[tuple, gs.Constant]) -> bool:
+    shape, other = (shapes(batch).shapes.get(softmax.inputs[0].name) for batch in (1, 2))
+    if not shape or not other or softmax.attrs.get("axis", -1) not in (-1, len(shape) - 1):
         raise Refusal("the softmax is not over the last axis")
+    if shape[-1] != other[-1]:
+        raise Refusal("it has more keys in a larger batch")
     keys = shape[-1]
     more = -keys % MULTIPLE
     mix = _only_reader(softmax.outputs[0], graph)
     if mix.op != "MatMul" or mix.inputs[0] is not softmax.outputs[0] or constant(mix.inputs[1]) is not None:
         raise Refusal("its result is not multiplied with values")
     steps, product = _followed(graph, softmax, keys)
-    ranks = [len(shapes(1).shapes[t.name]) for t in (product.inputs[1], mix.inputs[1])]
-    if min(ranks) < 2 or shapes(1).shapes[product.inputs[1].name][-1] != keys:
-        raise Refusal("its keys are not a matrix")
+    operands = [shapes(1).shapes.get(t.name) or () for t in (product.inputs[1], mix.inputs[1])]
+    ranks = [len(found) for found in operands]
+    if min(ranks) < 2 or operands[0][-1] != keys or operands[1][-2] != keys:
+        raise Refusal("its keys and values are not matrices")
+    if shapes(1).types.get(softmax.inputs[0].name) != FP32:
+        raise Refusal("its scores are not FP32")
     if not more:
         return False
     e = Emitter(graph, product)
     product.inputs[1] = _longer(e, product.inputs[1], ranks[0], ranks[0] - 1, more)
     mix.inputs[1] = _longer(e.beside(mix), mix.inputs[1], ranks[1], ranks[1] - 2, more)
-    last = next((node for node, index in steps if node.inputs[index].values.shape[-1:] == (keys,)), None)
+    sums = [(node, node.inputs[index].values) for node, index in steps if node.op == "Add"]
+    last = next((node for node, values in sums if values.shape[-1:] == (keys,)), None)
     covered = last is not None and not any(node.op == "Mul" for node, _ in steps[: [n for n, _ in steps].index(last)])
     for node, index in steps:
         old = node.inputs[index]
         if node.op == "Reshape":
-            node.inputs[index] = gs.Constant(f"{old.name}/padded", np.array([*old.values[:-1], keys + more]))
+            if (key := (id(old), None)) not in padded:
+                size = -1 if old.values[-1] == -1 else keys + more
+                padded[key] = gs.Constant(f"{old.name}/padded", np.array([*old.values[:-1], size]))
+            node.inputs[index] = padded[key]
         elif old.values.shape[-1:] == (keys,):
             fill = LOWEST if covered and node is last else 0.0
             if (key := (id(old), fill)) not in padded:
@@ -91,10 +106,13 @@ def _followed(graph: gs.Graph, softmax: gs.Node, keys: int) -> tuple[list[tuple[
         if node.op == "MatMul" and constant(node.inputs[1]) is None:
             return steps, node
         index = next((i for i in range(len(node.inputs)) if constant(node.inputs[i]) is not None), None)
-        if node.op not in ("Add", "Mul", "Reshape") or index is None:
+        if node.op not in ("Add", "Mul", "Reshape") or index is None or (node.op == "Reshape" and index != 1):
             raise Refusal(f"its scores go through {node.op}")
-        if node.op == "Reshape" and int(node.inputs[1].values[-1]) != keys:
+        values = node.inputs[index].values
+        if node.op == "Reshape" and values[-1] not in (keys, -1):
             raise Refusal("its keys are a part of another axis")
+        if node.op == "Add" and values.ndim and values.max(-1).min() < HIDDEN:
+            raise Refusal("its bias hides every key of a query")
         steps.append((node, index))
         tensor = node.inputs[1 - index]
 

@@ -27,9 +27,12 @@ def apply(graph: gs.Graph, shapes: Shapes, refused: dict | None = None) -> int:
     matches, why, known = 0, {}, {}
     for node in list(graph.nodes):
         index = constant(node.inputs[1]) if node.op == "Gather" else None
-        shape = shapes(1).shapes.get(node.inputs[0].name)
-        if index is None or shape is None or len(shape) != 3 or node.attrs.get("axis", 0) != 1 or index.ndim != 1:
+        shape, other = (shapes(batch).shapes.get(node.inputs[0].name) for batch in (1, 2))
+        if index is None or index.ndim != 1 or not shape or not other or shape[1:] != other[1:]:
             continue
+        if len(shape) != 3 or node.attrs.get("axis", 0) % 3 != 1:
+            continue
+        index = np.where(index < 0, index + shape[1], index)
         if not np.array_equal(np.sort(index), np.arange(shape[1])):
             why[node.name] = "its indices are no permutation"
             continue

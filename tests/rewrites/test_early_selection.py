@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from graphs import f32, graph, i64, ops, rewritten, with_outputs
+from graphs import apply, f32, graph, i64, ops, rewritten, with_outputs
 
 NAME = "early_selection"
 NORM = "n = LayerNormalization <axis = -1> (x, w, b)\n"
@@ -153,6 +153,66 @@ def test_class_and_distillation_token_rise_together():
     lines = NORM + "g = Gather <axis = 1> (n, zero)\n d = Gather <axis = 1> (n, one)\n y = Sub (g, d)"
     after = rewritten(NAME, selection(lines, one=np.int64(1)), 1)
     assert ops(after) == ["Slice", "LayerNormalization", "Gather", "Gather", "Sub"]
+
+
+MAXIMUM = "c = ReduceMax <keepdims = 1, axes = [1]> (x)\n "
+"""One row an image, for all of its tokens."""
+
+
+@pytest.mark.parametrize("matches, lines", [
+    (0, "n = Exp (x)\n m = Add (n, x)\n g = Gather <axis = 1> (m, zero)\n z = ReduceMax <keepdims = 0> (n)\n "
+        "y = Mul (g, z)"),
+    (1, MAXIMUM + "s = Add (c, x)\n m = Exp (s)\n y = Gather <axis = 1> (m, zero)"),
+    (2, MAXIMUM + "s = Add (x, c)\n m = Exp (s)\n n = Add (m, s)\n y = Gather <axis = 1> (n, zero)"),
+])  # fmt: skip
+def test_what_others_read_and_what_is_broadcast_is_passed_by_no_selection(matches, lines):
+    rewritten(NAME, selection(lines, opset=17), matches, close=True)
+
+
+def test_another_rank_and_another_axis():
+    text = "{ n = Exp (x)\n y = Slice (n, one, far, two) }"
+    model = graph(f"(float[batch, 3, 5, 6] x) => (float[batch, 3, 4, 6] y) {text}", one=i64(1), far=i64(9), two=i64(2))
+    assert ops(rewritten(NAME, model, 1)) == ["Slice", "Exp"]
+
+
+@pytest.mark.parametrize("lines", [
+    "y = Slice (n, none, two, one)\n z = Gather <axis = 1> (n, zero)",
+    "y = Gather <axis = 1> (n, some)\n z = Gather <axis = 1> (n, some)",
+])  # fmt: skip
+def test_a_selection_that_is_an_output_leaves_the_others_theirs(lines):
+    used = {"none": i64(0), "two": i64(2), "one": i64(1), "zero": np.int64(0), "some": i64(1, 2)}
+    out = "float[batch, 2, 6] y, float[batch, " + ("6" if "zero" in lines else "2, 6") + "] z"
+    model = graph(
+        f"(float[batch, 5, 6] x) => ({out}) {{ {NORM} {lines} }}",
+        w=f32(6), b=f32(6), **{k: v for k, v in used.items() if f", {k}" in lines},
+    )  # fmt: skip
+    rewritten(NAME, model, 1)
+
+
+@pytest.mark.parametrize("lines, out", [
+    ("p = Reshape (x, flat)\n n = Exp (p)\n y = Slice (n, one, far, one)", "1, k, 6"),
+    ("p = Reshape (x, flat)\n n = Exp (p)\n g = Gather <axis = 1> (n, last)\n y = Neg (g)", "1, 6"),
+    (NORM + "y = Gather <axis = 1> (n, empty)", "batch, 0, 6"),
+    (NORM + "y = Slice (n, one, one, one)", "batch, 0, 6"),
+])  # fmt: skip
+def test_refused_an_axis_that_grows_with_the_batch_and_a_selection_of_nothing(lines, out):
+    used = {
+        "flat": i64(1, -1, 6),
+        "one": i64(1),
+        "far": i64(2**62),
+        "last": np.int64(-1),
+        "empty": np.zeros(0, np.int64),
+    }
+    model = selection(lines, out, **{k: v for k, v in used.items() if f", {k}" in lines})
+    assert sorted(ops(rewritten(NAME, model, 0))) == sorted(ops(model))
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (5, 1)])
+def test_refused_a_normalisation_with_a_scale_a_token(shape):
+    model = selection(
+        "n = LayerNormalization <axis = -1> (x, v, c)\n y = Gather <axis = 1> (n, zero)", v=f32(*shape), c=f32(6)
+    )
+    assert ops(apply(NAME, model)[1]) == ["LayerNormalization", "Gather"]
 
 
 def test_selections_along_two_axes_stay():

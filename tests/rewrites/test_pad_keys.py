@@ -11,7 +11,8 @@ NAME = "pad_keys"
 Q = "q = Relu (x) kt = Transpose <perm = [0, 1, 3, 2]> (x) s = MatMul (q, kt)"
 END = "p = Softmax <axis = -1> (last) y = MatMul (p, x)"
 CONSTANTS = {"bias": f32(1, 2, 7, 7), "number": f32(2, 1, 1), "windows": i64(-1, 1, 2, 7, 7), "heads": i64(-1, 2, 7, 7),
-             "small": np.float32(1e-4), "mask": f32(1, 1, 1, 7)}  # fmt: skip
+             "small": np.float32(1e-4), "mask": f32(1, 1, 1, 7),
+             "keyed": f32(7), "night": np.full((7, 7), -1e9, np.float32)}  # fmt: skip
 
 
 def attention(*steps, keys=7, out="float[batch, 2, 7, 4] y", q=Q, end=END):
@@ -70,6 +71,30 @@ def test_a_scale_behind_the_bias_does_not_bring_the_new_keys_back():
     assert ops(after).count("Add") == 2
 
 
+@pytest.mark.parametrize("steps", [("last = Mul (s, keyed)",), ("t = Add (s, bias) last = Mul (t, keyed)",)])
+def test_a_factor_for_each_key_hides_nothing(steps):
+    after = padded(attention(*steps))
+    assert ops(after).count("Add") == len(steps[0].split("Add"))  # one that hides the new keys, beside the bias's
+
+
+def test_as_many_keys_as_a_shape_has_axes():
+    text = (
+        "{ kt = Transpose <perm = [0, 1, 3, 2]> (x) s = MatMul (x, kt) t = Add (s, bias) u = Reshape (t, shape) "
+        "p = Softmax <axis = -1> (u) y = MatMul (p, x) }"
+    )
+    model = graph(
+        f"(float[batch, 2, 4, 3] x) => (float[batch, 2, 4, 3] y) {text}", bias=f32(2, 4, 4), shape=i64(-1, 2, 4, 4)
+    )
+    five = graph(
+        f"(float[batch, 2, 5, 3] x) => (float[batch, 2, 5, 3] y) {text}".replace("u = Reshape (t, shape)", "w = "
+        "Reshape (t, more) u = Reshape (w, shape)"),
+        bias=f32(2, 5, 5), more=i64(-1, 1, 2, 5, 5), shape=i64(-1, 2, 5, 5),
+    )  # fmt: skip
+    for made in (model, five):
+        after = rewritten(NAME, made, 1, close=True)
+        assert softmax_width(after) == 8
+
+
 def test_one_bias_for_two_attentions_stays_one():
     second = "r = MatMul (q, kt) r1 = Add (r, bias) p2 = Softmax <axis = -1> (r1) y2 = MatMul (p2, x)"
     model = attention("last = Add (s, bias)", second, end=END.replace("y = ", "y1 = ") + " y = Add (y1, y2)")
@@ -91,6 +116,7 @@ def test_eight_keys_are_left_alone():
     (("last = Add (s, bias)",),
      {"end": END + " z = Neg (p)", "out": "float[batch, 2, 7, 4] y, float[batch, 2, 7, 7] z"}, "other readers"),
     (("last = Clip (s)",), {}, "go through Clip"),
+    (("last = Add (s, night)",), {}, "hides every key"),
     (("last = Add (s, bias)",), {"end": END.replace("-1", "2")}, "not over the last axis"),
 ])  # fmt: skip
 def test_what_looks_alike_stays(steps, changed, says):

@@ -30,6 +30,21 @@ def test_from_windows_to_shifted_windows():
     assert [found.count(op) for op in ("Gather", "Transpose", "Concat")] == [0, 2, 2]
 
 
+def test_indices_from_the_end_and_of_32_bits():
+    assert "Gather" not in ops(rewritten(NAME, gathered(WINDOWS - 54), 1))
+    assert "Gather" not in ops(rewritten(NAME, gathered(SHIFTED.astype(np.int32)), 1))
+    assert "Gather" not in ops(rewritten(NAME, gathered(SHIFTED, axis=-2), 1))
+
+
+def test_refused_an_axis_that_grows_with_the_batch():
+    model = graph(
+        "(float[batch, 5, 4] x) => (float[5, k, 4] y) { p = Transpose <perm = [1, 0, 2]> (x) "
+        "y = Gather <axis = 1> (p, index) }",
+        index=i64(0),
+    )
+    rewritten(NAME, model, 0)
+
+
 def test_an_output_keeps_its_name():
     model = graph(
         "(float[batch, 54, 4] x) => (float[batch, 54, 4] y) { y = Gather <axis = 1> (x, index) }", index=SHIFTED
