@@ -37,7 +37,8 @@ def kinds(folder) -> list:
     return [t.data_type for t in model.graph.initializer if len(t.dims) >= 2]
 
 
-@pytest.mark.parametrize("recipe, products", [(VIT, 2 * 4), (SWIN, 4 * 4 + 1)])
+# The last MLP of a ViT runs on its class token alone, which is no work for 8 bits; its patch embedding is.
+@pytest.mark.parametrize("recipe, products", [(VIT, 2 * 4 - 2 + 1), (SWIN, 4 * 4 + 1)])
 def test_an_int8_build_is_whole_and_passes(recipe, products, out):
     made = build(out, recipe)
     record = made.manifest
@@ -159,5 +160,5 @@ def test_a_budget_leaves_blocks_in_16_bits(out, monkeypatch):
     assert len(facts["search"]) >= len(facts["left"]) + 1
     assert not any("blocks.0" in node for node in made.manifest["quantized"])
     assert facts["rows"][place.WITHIN]["kernels"] > 0 and made.failures == ()
-    why = {node: why for node, why in made.manifest["left_in_16_bit"].items() if "mlp" in node}
+    why = {node: why for node, why in made.manifest["left_in_16_bit"].items() if "blocks.0.mlp" in node}
     assert why and all("loses more" in text for text in why.values())
