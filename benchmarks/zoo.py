@@ -30,7 +30,7 @@ COLUMNS = ("model", "M", "GFLOPs", "kernels plain -> ours", "fused", "floor us",
 def main(out: str = "build") -> None:
     home = Path(out).absolute() / "sweep" / "zoo"
     asked = sweepfile.read(SWEEP)
-    found = {(cell.model, cell.precision): sweep.current(cell, asked, home) for cell in asked.cells}
+    found = {(cell.model, cell.precision): _whole(sweep.current(cell, asked, home)) for cell in asked.cells}
     models = list(dict.fromkeys(cell.model for cell in asked.cells))
     plain = _plain(
         [m for m in models if _passed(found[m, "fp16"])], asked.cells[0].batch, Path(out), home / "plain.json"
@@ -98,6 +98,11 @@ def _gain(record: dict | None) -> str:
 
 def _manifest(record: dict) -> dict:
     return json.loads((Path(record["folder"]) / "manifest.json").read_text())
+
+
+def _whole(record: dict | None) -> dict | None:
+    """A record that is a result: what was interrupted is none."""
+    return None if record is None or record["status"] == "interrupted" else record
 
 
 def _passed(record: dict | None) -> bool:

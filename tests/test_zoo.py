@@ -61,6 +61,11 @@ def test_the_readme_has_a_line_of_every_model_that_the_next_run_would_keep(zoo):
     assert {len(line) for line in lines.values()} == {len(zoo.COLUMNS)}
 
 
+def test_what_was_interrupted_was_not_built(zoo):
+    assert zoo._whole(None) is None and zoo._whole({"status": "interrupted"}) is None
+    assert zoo._whole({"status": "failed"}) == {"status": "failed"}
+
+
 def test_the_table_goes_between_the_marks_and_nowhere_else(zoo, tmp_path):
     readme = tmp_path / "README.md"
     first, last = zoo.MARKS
