@@ -41,10 +41,9 @@ def main(out: str = "build") -> None:
         records = {p: found[model, p] for p in PRECISIONS}
         if any(records.values()) or model not in rows:
             rows[model] = row(model, records, plain.get(model), here)
-    lines = [
-        "| " + " | ".join(cells) + " |" for cells in (COLUMNS, ("---",) * len(COLUMNS), *(rows[m] for m in models))
-    ]
-    lines += ["", summary([rows[model] for model in models])]
+    table = [rows[model] for model in models]
+    lines = ["| " + " | ".join(cells) + " |" for cells in (COLUMNS, ("---",) * len(COLUMNS), *table)]
+    lines += ["", summary(table)]
     write(readme, "\n".join(lines) + "\n")
     print("\n".join(lines))
 

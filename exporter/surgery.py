@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from exporter.errors import Refusal
 from exporter.shapes import Inferred
 
 Shapes = Callable[[int], Inferred]
@@ -28,6 +29,22 @@ class Probes:
 
     def __iter__(self) -> Iterator[Inferred]:
         return map(self.shapes, PROBES)
+
+
+def each(graph: gs.Graph, op: str, rewrite: Callable[[gs.Node], bool], refused: dict[str, str] | None) -> int:
+    """``rewrite`` every node of an operator; returns how many it says it rewrote.
+
+    A :class:`Refusal` that it raises leaves the node as it is; ``refused`` is filled with reasons by node name.
+    """
+    matches = 0
+    for node in [n for n in graph.nodes if n.op == op]:
+        try:
+            matches += rewrite(node)
+        except Refusal as reason:
+            if refused is not None:
+                refused[node.name] = str(reason)
+    graph.cleanup().toposort()
+    return matches
 
 
 def constant(tensor: gs.Tensor) -> np.ndarray | None:

@@ -34,7 +34,7 @@ from exporter.attention import BATCHES
 from exporter.emit import Emitter, replace
 from exporter.errors import Refusal
 from exporter.moves import LIMIT
-from exporter.surgery import Shapes, constant
+from exporter.surgery import Shapes, constant, each
 
 MULTIPLE, WIDEST = 8, 256
 """What the columns of a head are padded to, and how many of them the fused kernel takes."""
@@ -52,17 +52,7 @@ class Term:
 def apply(graph: gs.Graph, shapes: Shapes, refused: dict | None = None) -> int:
     """Rewrite in place; returns the number of attentions; ``refused`` is filled with reasons by node name."""
     graph.cleanup().toposort()
-    matches, why = 0, {}
-    for node in list(graph.nodes):
-        if node.op == "Softmax":
-            try:
-                matches += _join(graph, node, shapes)
-            except Refusal as reason:
-                why[node.name] = str(reason)
-    if refused is not None:
-        refused.update(why)
-    graph.cleanup().toposort()
-    return matches
+    return each(graph, "Softmax", lambda softmax: _join(graph, softmax, shapes), refused)
 
 
 def _join(graph: gs.Graph, softmax: gs.Node, shapes: Shapes) -> bool:

@@ -21,7 +21,7 @@ import onnx_graphsurgeon as gs
 
 from exporter.emit import Emitter
 from exporter.errors import Refusal
-from exporter.surgery import Shapes, constant
+from exporter.surgery import Shapes, constant, each
 
 MULTIPLE = 8
 LOWEST = -65504.0
@@ -35,17 +35,8 @@ FP32 = 1
 
 def apply(graph: gs.Graph, shapes: Shapes, refused: dict | None = None) -> int:
     """Rewrite in place; returns the number of attentions; ``refused`` is filled with reasons by node name."""
-    matches, why, padded = 0, {}, {}
-    for node in list(graph.nodes):
-        if node.op == "Softmax":
-            try:
-                matches += _pad(graph, node, shapes, padded)
-            except Refusal as reason:
-                why[node.name] = str(reason)
-    if refused is not None:
-        refused.update(why)
-    graph.cleanup().toposort()
-    return matches
+    padded: dict[tuple, gs.Constant] = {}
+    return each(graph, "Softmax", lambda softmax: _pad(graph, softmax, shapes, padded), refused)
 
 
 def _pad(graph: gs.Graph, softmax: gs.Node, shapes: Shapes, padded: dict[tuple, gs.Constant]) -> bool:

@@ -4,9 +4,9 @@ Before: Gather(x (B, T, C), a list of T indices, axis 1), as :mod:`exporter.rewr
 After: x as a grid of windows put back into rows, a shift along each axis (two Slices and a Concat), and the grid cut
 into windows again; each step only where the permutation has it (:func:`exporter.permutations.factored`).
 
-A variant that ``make tune`` tries on the winning form; no step of any default. Learned from TensorRT-RTX 1.7: it makes
-one generated kernel of either, together with the LayerNorm beside it. Swin-T, FP16, sm80: 108 kernels with both, at
-batch 1 and 1:8:32; what is saved are the lists of indices (25 kB of 144 MB at batch 1).
+A variant that ``make tune`` tries on the winning form; no step of any default. Learned from TensorRT-RTX 1.7: either
+becomes as many kernels. Swin-T, FP16, sm80: 108 with both, at batch 1 and 1:8:32; what is saved are the lists of
+indices (25 kB of 144 MB at batch 1).
 
 Matches: one for each Gather. Refused, with the reason recorded: indices that repeat or leave out a token, and
 permutations that are no two exchanges of axes and a shift.
@@ -18,38 +18,38 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from exporter.emit import Emitter, replace
+from exporter.errors import Refusal
 from exporter.permutations import Exchange, Movement, factored
-from exporter.surgery import Shapes, constant, join_reshapes
+from exporter.surgery import Shapes, constant, each, join_reshapes
 
 
 def apply(graph: gs.Graph, shapes: Shapes, refused: dict | None = None) -> int:
     """Rewrite in place; returns the number of Gathers; ``refused`` is filled with reasons by node name."""
-    matches, why, known = 0, {}, {}
-    for node in list(graph.nodes):
-        index = constant(node.inputs[1]) if node.op == "Gather" else None
-        shape, other = (shapes(batch).shapes.get(node.inputs[0].name) for batch in (1, 2))
-        if index is None or index.ndim != 1 or not shape or not other or shape[1:] != other[1:]:
-            continue
-        if len(shape) != 3 or node.attrs.get("axis", 0) % 3 != 1:
-            continue
-        index = np.where(index < 0, index + shape[1], index)
-        if not np.array_equal(np.sort(index), np.arange(shape[1])):
-            why[node.name] = "its indices are no permutation"
-            continue
-        key = index.tobytes()
-        if key not in known:
-            known[key] = factored(index)
-        if known[key] is None:
-            why[node.name] = "its permutation is no two exchanges of axes and a shift"
-            continue
-        _write(graph, node, known[key], shape[1], shape[2])
-        matches += 1
-    if refused is not None:
-        refused.update(why)
-    graph.cleanup().toposort()
+    known: dict[bytes, list[Movement] | None] = {}
+    matches = each(graph, "Gather", lambda gather: _slice(graph, gather, shapes, known), refused)
     join_reshapes(graph)
     graph.cleanup().toposort()
     return matches
+
+
+def _slice(graph: gs.Graph, gather: gs.Node, shapes: Shapes, known: dict[bytes, list[Movement] | None]) -> bool:
+    """Rewrite one Gather; ``known`` are the permutations that were looked at before."""
+    index = constant(gather.inputs[1])
+    shape, other = (shapes(batch).shapes.get(gather.inputs[0].name) for batch in (1, 2))
+    if index is None or index.ndim != 1 or not shape or not other or shape[1:] != other[1:]:
+        return False
+    if len(shape) != 3 or gather.attrs.get("axis", 0) % 3 != 1:
+        return False
+    index = np.where(index < 0, index + shape[1], index)
+    if not np.array_equal(np.sort(index), np.arange(shape[1])):
+        raise Refusal("its indices are no permutation")
+    key = index.tobytes()
+    if key not in known:
+        known[key] = factored(index)
+    if known[key] is None:
+        raise Refusal("its permutation is no two exchanges of axes and a shift")
+    _write(graph, gather, known[key], shape[1], shape[2])
+    return True
 
 
 def _write(graph: gs.Graph, node: gs.Node, movements: list[Movement], count: int, width: int) -> None:
