@@ -51,13 +51,20 @@ def train(
 ):
     """The trained module in eval mode; ``count`` digits are trained on, all of them by default."""
     torch.manual_seed(seed)
+    module = recipe.build(ModuleSpec(recipe.preprocessing.size, recipe.classes))
+    return fit(module, recipe, epochs, RATE, seed, said, count)
+
+
+def fit(module, recipe: Recipe, epochs: int, rate: float, seed: int, said=lambda epoch, loss: None, count=None):
+    """The module trained further, from the weights that it has, at a highest learning rate; in eval mode."""
+    torch.manual_seed(seed)
+    module.train()
     generator = torch.Generator().manual_seed(seed)
-    module = recipe.build(ModuleSpec(recipe.preprocessing.size, recipe.classes)).train()
     pictures, labels = (part[:count] for part in digits.split()[0])
     images = torch.from_numpy(np.stack([digits.pixels(p, recipe) for p in pictures]))
     targets = torch.from_numpy(labels)
     steps = epochs * math.ceil(len(images) / BATCH)
-    optimiser = torch.optim.AdamW(module.parameters(), RATE, weight_decay=WEIGHT_DECAY)
+    optimiser = torch.optim.AdamW(module.parameters(), rate, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step / steps))
     loss_of = torch.nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
     for epoch in range(epochs):
