@@ -79,7 +79,7 @@ def _row(model: str, batch: str, label: str, graph, asked, form) -> tuple:
     floor = roofline.microseconds(found.sized, roofline.CHIPS[TARGET])
     print(f"{model} batch {batch} {label}: {totals.count} kernels", file=sys.stderr, flush=True)
     return (
-        model, batch, label, totals.count, found.synchronisations, f"{totals.fused_attention}/{len(names)}",
+        model, batch, label, totals.count, f"{found.synchronisations}, {found.host_numbers}", f"{totals.fused_attention}/{len(names)}",
         f"{totals.bytes_moved / 1e6:.0f}", f"{totals.flops / 1e9:.1f}", f"{floor:.0f}",
     )  # fmt: skip
 

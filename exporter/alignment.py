@@ -33,7 +33,8 @@ class Alignment:
     ``shape`` and ``axis`` are the module's output's shape and its channel axis; ``there`` the graph's tensor's channel
     axis; ``rows[i]`` is the graph's row that is the module's row ``i``, None where they are in the same order.
     ``distance``: :func:`distance` at the sample that it was made from. ``tokens``: the graph has these tokens of each
-    image and no others, None where it has all.
+    image and no others, None where it has all. ``affine``: (factor, summand) that each channel of the graph's tensor,
+    its last axis, takes first.
     """
 
     shape: tuple[int, ...]
@@ -42,9 +43,12 @@ class Alignment:
     rows: np.ndarray | None
     distance: float
     tokens: tuple[int, ...] | None = None
+    affine: tuple[np.ndarray, np.ndarray] | None = None
 
     def apply(self, tensor: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
         """The graph's ``tensor`` as the module's output; what it lacks is taken from the module's ``own``."""
+        if self.affine is not None:
+            tensor = tensor * self.affine[0] + self.affine[1]
         if self.tokens is not None:
             made = own.copy()
             _by_token(made)[:, self.tokens] = tensor.reshape(len(own), len(self.tokens), -1)

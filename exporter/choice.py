@@ -2,22 +2,24 @@
 
 The table ``recipes/tuned.json`` is data: what was built, what the compiler emitted and what it scored, by model,
 precision, target and batch. A request that is not in it gets its model's winner at another free batch, its
-family's winner, else the rule that the table shows: ``positions_planes`` where the batch is fixed, ``positions_packed``
-where it is free.
+family's winner, else the rule that the table shows: ``positions_planes`` where the batch is fixed; where it is
+free ``positions_apart`` if the queries need no bias, else ``positions_packed``.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exporter.types import Recipe, Request, RewriteStep
 
 TABLE = Path(__file__).parents[1] / "recipes" / "tuned.json"
 CANONICAL_FORM = "windows"
-JOIN = "join_position_terms"
-"""The rewrite that the forms of 16 bits have beside their own."""
+ABSORB, JOIN = "absorb_query_biases", "join_position_terms"
+"""The rewrites that the forms of 16 bits have beside their own."""
+APART = "positions_apart"
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,40 @@ class Choice:
             return ""
         return f"attention was tuned with {self.compiler}, this is {here}: the table is stale; make tune renews it"
 
-    def steps(self) -> tuple[RewriteStep, ...]:
-        """The rewrites that turn the canonical graph into this form."""
+    def steps(self, unbiased: int | None = None, without: Collection[str] = ()) -> tuple[RewriteStep, ...]:
+        """The rewrites that turn the canonical graph into this form; ``unbiased`` as the recipe has it.
+
+        ``without`` may leave out ABSORB and JOIN; the form itself and the order of its rows are ``FORM=``'s. Where any
+        rewrite is left out no count is due.
+        """
         form, *variants = self.form.split("+")
         further = tuple(map(RewriteStep, variants))
         if form == CANONICAL_FORM:
             return further
-        written = RewriteStep("attention_form", options={"form": form})
-        return written, RewriteStep(JOIN), RewriteStep("cancel_permutations"), *further
+        steps = (
+            RewriteStep(ABSORB, None if without else unbiased),
+            RewriteStep("attention_form", options={"form": form}),
+            RewriteStep(JOIN),
+            RewriteStep("cancel_permutations"),
+            *further,
+        )
+        return tuple(step for step in steps if step.name not in {ABSORB, JOIN}.intersection(without))
 
 
 def choose(request: Request) -> Choice:
-    """The form for this request."""
+    """The form for this request; in 8 bits it is that of the 16 bits around them, but for ``positions_apart``.
+
+    The compiler puts three products together only where they are of 16 bits: ViT digits, INT8, sm80, batch 32, has 44
+    kernels with three and 36 with planes; with a free batch it has 56, 60 with planes, and 40 with one packed product.
+    """
+    found = _choose(request)
+    if request.precision.quantized and request.form is None and found.form.startswith(APART):
+        other = "positions_planes" if request.batch.static else "positions_packed"
+        return replace(found, form=found.form.replace(APART, other), why=f"{found.why}, {other} in 8 bits")
+    return found
+
+
+def _choose(request: Request) -> Choice:
     if request.form is not None:
         return Choice(request.form, "asked for")
     recipe = request.recipe
@@ -63,7 +87,8 @@ def choose(request: Request) -> Choice:
             return Choice(row["winner"], f"tuned for {whose}{elsewhere}", row["compiler"])
     if request.precision.element_type == "float32":
         return Choice(CANONICAL_FORM, "no fused attention in FP32")
-    return Choice("positions_planes" if request.batch.static else "positions_packed", "by rule")
+    free = APART if recipe.unbiased else "positions_packed"
+    return Choice("positions_planes" if request.batch.static else free, "by rule")
 
 
 def key(model: str, request: Request) -> str:

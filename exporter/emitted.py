@@ -30,13 +30,15 @@ PASSING = (
 class Emitted:
     """``engine``: the kernels of ``model.engine``; ``sized``: those of its static twin, with bytes and FLOPs known.
 
-    ``synchronisations``: signals and waits between the engine's streams, 0 where the backend does not list them.
+    ``synchronisations``: signals and waits between the engine's streams; ``host_numbers``: sizes that the host works
+    out between launches. Both are 0 where the backend does not list them.
     """
 
     engine: list[Kernel]
     sized: list[Kernel]
     builds: dict[str, tensorrt.Built]
     synchronisations: int
+    host_numbers: int
 
 
 def emit(model: onnx.ModelProto, path: Path, request: Request, folder: Path) -> Emitted:
@@ -47,13 +49,16 @@ def emit(model: onnx.ModelProto, path: Path, request: Request, folder: Path) -> 
         jobs["static_twin"] = _static_twin(model, folder, request)
     built = dict(zip(jobs, tensorrt.build(list(jobs.values()), request.recipe.name), strict=True))
     lists = [_layers(Path(job.log)) for job in jobs.values()]
-    waits = layers.synchronisations(Path(jobs["engine"].log).read_text()) if request.backend == "tensorrt-rtx" else 0
+    idle = (0, 0)
+    if request.backend == "tensorrt-rtx":
+        log = Path(jobs["engine"].log).read_text()
+        idle = layers.synchronisations(log), layers.host_numbers(log)
     for left in (file for job in jobs.values() for file in folder.glob(f"{Path(job.log).stem}.*")):
         if left.name != ENGINE and left != path:
             left.unlink()
     counts = flops.per_node(model, batch.opt)
     engine, sized = (kernels.with_flops(found, counts) for found in (lists[0], lists[-1]))
-    return Emitted(engine, sized, built, waits)
+    return Emitted(engine, sized, built, *idle)
 
 
 def weigh(model: onnx.ModelProto, request: Request) -> Emitted:

@@ -5,14 +5,15 @@ A graph of narrow types runs as its numerics twin, whose tensors have the same n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from exporter import numerics, onnxio
 from exporter.naming import path_of
+from exporter.rewrites.absorb_query_biases import SHIFT
 from exporter.shapes import infer
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -32,6 +33,8 @@ class Examined:
         wide = {helper.tensor_dtype_to_np_dtype(t.data_type).name for t in model.graph.initializer if t.dims}
         self.weights = next((kind for kind in ("bfloat16", "float16") if kind in wide), "float32")
         """The narrowest float type of its weights."""
+        self.bare = dict(_bare(model))
+        """The tensors that a LayerNormalization of scale 1 makes, and the one shift of all its channels."""
         axis = model.graph.input[0].type.tensor_type.shape.dim[0]
         self.batch = axis.dim_value or None
         """The only batch size that the graph takes, None where it is free."""
@@ -74,6 +77,16 @@ class Examined:
         size = self.batch or batch
         rows = np.arange(-(-len(pixels) // size) * size) % len(pixels)
         return [pixels[rows[i : i + size]] for i in range(0, len(rows), size)]
+
+
+def _bare(model: onnx.ModelProto) -> Iterator[tuple[str, float]]:
+    """What :mod:`exporter.rewrites.absorb_query_biases` leaves of a LayerNormalization."""
+    vectors = {t.name: t for t in model.graph.initializer if len(t.dims) == 1}
+    for node in model.graph.node:
+        if node.op_type == "LayerNormalization" and len(node.input) == 3 and set(node.input[1:]) <= vectors.keys():
+            scale, shift = (numpy_helper.to_array(vectors[name]).astype(np.float32) for name in node.input[1:])
+            if (scale == 1).all() and (shift == SHIFT).all():
+                yield node.output[0], SHIFT
 
 
 def _is_within(path: str, unit: str) -> bool:

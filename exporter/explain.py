@@ -23,7 +23,7 @@ def explain(request: Request, progress: Progress) -> dict:
     rows = [_row("as exported", None, first, names)]
     found = None
     wanted = [s for s in request.recipe.rewrites if s.name not in request.without]
-    for step in (*wanted, *choice.choose(request).steps()):
+    for step in (*wanted, *choice.choose(request).steps(without=request.without)):
         changed, reports = rewriting.rewrite(model, request.recipe, steps=[_once(step)])
         if reports[0].matches:
             model = changed

@@ -67,13 +67,22 @@ def positions_packed(e: Emitter, a: Attention) -> gs.Tensor:
 
 def positions_planes(e: Emitter, a: Attention) -> gs.Tensor:
     """Rows position by position; what has no bias and the same input is one product with a plane for each."""
+    return _by_position(e, a, together=True)
+
+
+def positions_apart(e: Emitter, a: Attention) -> gs.Tensor:
+    """Rows position by position, a product for each of Q, K and V; the compiler puts them together."""
+    return _by_position(e, a, together=False)
+
+
+def _by_position(e: Emitter, a: Attention, together: bool) -> gs.Tensor:
     p = Projections(e, a)
     heads: dict[int, gs.Tensor] = {}
     bare: dict[tuple, list[int]] = {}
     for i in range(3):
         x = p.input(i, True)
         if p.biases[i] is None:
-            bare.setdefault((id(x), p.weights[i].shape), []).append(i)
+            bare.setdefault((id(x), p.weights[i].shape) if together else (i,), []).append(i)
         else:
             product = p.e.op("MatMul", p.e.reshape(x, 1, -1, len(p.weights[i])), p.weights[i][None])
             heads[i] = _position_heads(e, p, i, p.e.op("Add", product, p.biases[i]))
@@ -156,4 +165,5 @@ FORMS: dict[str, Callable[[Emitter, Attention], gs.Tensor]] = {
     "windows_operator": windows_operator,
     "positions_packed": positions_packed,
     "positions_planes": positions_planes,
+    "positions_apart": positions_apart,
 }

@@ -15,6 +15,9 @@ from exporter.kernels import BYTES, Kernel, Tensor, kind_of
 NO_KERNEL = frozenset({"shape_call", "signal", "wait"})
 """Entries of the list that launch nothing: host arithmetic on shapes, and synchronisation between streams."""
 
+NUMBER_TYPES = frozenset({"reshape", "cast"})
+"""Entries that make one number on the host, where they read nothing else: see :func:`launched`."""
+
 _LAYER = re.compile(
     r"^Name: (?P<name>.*?), LayerType: (?P<type>\w*), Inputs: \[(?P<inputs>.*?)\], Constants: "
     r"\[(?P<constants>.*?)\], Outputs: \[(?P<outputs>.*?)\], TacticName: (?P<tactic>.*?), "
@@ -33,7 +36,30 @@ def parse(log: str) -> list[Kernel]:
     kernels = [_kernel(line) for line in section]
     if not kernels:
         raise _unreadable("no kernels in the list")
-    return [k for k in kernels if k.layer_type not in NO_KERNEL]
+    return launched(kernels)
+
+
+def launched(entries: list[Kernel]) -> list[Kernel]:
+    """What runs on the device: all but NO_KERNEL and the host's numbers.
+
+    Where a free batch decides where a part of a tensor begins, TensorRT-RTX 1.7 lists a ``reshape`` that reads nothing
+    and makes one Int64, and a ``cast`` of it to a variable of the host (``hvar^53410i64``): no tactic, no stream of data.
+    """
+    numbers: set[str] = set()
+    for entry in entries:
+        made = all(t.shape in ((), (1,)) and t.type in ("Int64", "Int32") for t in entry.outputs)
+        if entry.layer_type in NUMBER_TYPES and entry.outputs and made and not entry.constants:
+            if all(t.name in numbers for t in entry.inputs):
+                numbers |= {t.name for t in entry.outputs}
+    return [
+        k for k in entries if k.layer_type not in NO_KERNEL and not (k.outputs and k.outputs[0].name in numbers)
+    ]  # fmt: skip
+
+
+def host_numbers(log: str) -> int:
+    """How many numbers the host works out between launches."""
+    entries = [k for k in map(_kernel, _section(log)) if k.layer_type not in NO_KERNEL]
+    return len(entries) - len(launched(entries))
 
 
 def synchronisations(log: str) -> int:
@@ -60,7 +86,7 @@ def from_inspector(text: str) -> list[Kernel]:
         found.append(Kernel(name, layer_type, kind, nodes=nodes, tactic=layer.get("TacticName", ""), **sides))
     if not found:
         raise _unreadable("no layers in the inspector's JSON")
-    return [k for k in found if k.layer_type not in NO_KERNEL]
+    return launched(found)
 
 
 def _inspected(tensor: dict) -> Tensor:

@@ -8,7 +8,7 @@ forced run (:mod:`exporter.units`), so an error counts where it arises and nowhe
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -130,15 +130,28 @@ def _find(graph: Examined, units: Units, probe: np.ndarray, only: Collection[str
             answer = answers.pop(name)
             own = signatures(answer)
             free = {t: values[t] for t in wanted[name] if t not in taken}
-            alike = {t: likeness(own, signed[t]) for t, value in free.items() if value.size == answer.size}
+            restored = _restored(graph, units.affine(name), free)
+            free |= {t: value * restored[t][0] + restored[t][1] for t, value in free.items() if t in restored}
+            signs = signed | {t: signatures(free[t]) for t in restored}
+            alike = {t: likeness(own, signs[t]) for t, value in free.items() if value.size == answer.size}
             near = _by_likeness(alike, {t for t in alike if free[t].shape == answer.shape})
             unit = _nearest(name, answer, {t: free[t] for t in near[:TRIES]}, graph)
             if not unit.sure:
                 part = _nearest(name, answer, {t: v for t, v in free.items() if v.size != answer.size}, graph)
                 unit = part if part.distance < unit.distance else unit
+            if unit.tensor in restored:
+                unit.alignment = replace(unit.alignment, affine=restored[unit.tensor])
             found.append(unit)
             taken.add(found[-1].tensor)
     return Located(found, named, len(probe))
+
+
+def _restored(graph: Examined, affine: tuple[np.ndarray, np.ndarray] | None, tensors: Collection[str]) -> dict:
+    """By tensor that a bare normalisation makes: (factor, summand) by channel that make a unit's answer of it."""
+    if affine is None:
+        return {}
+    scale, shift = affine
+    return {t: (scale, shift - graph.bare[t] * scale) for t in tensors if t in graph.bare}
 
 
 def _groups(wanted: dict[str, list[str]], sizes: dict) -> Iterator[list[str]]:

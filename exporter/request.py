@@ -18,7 +18,7 @@ from exporter.types import Batch, Precision, Recipe, Request
 LARGEST_BATCH = 4096
 LARGEST_IMAGE = 2048
 
-FORMS = ("windows", "windows_packed", "windows_operator", "positions_packed", "positions_planes")
+FORMS = ("windows", "windows_packed", "windows_operator", "positions_packed", "positions_planes", "positions_apart")
 """What :mod:`exporter.forms` can write, by name, known here without importing numpy."""
 
 VARIANTS = ("pad_keys", "slice_permutations")
@@ -164,7 +164,7 @@ def parse_io(text: str, precision: Precision) -> str:
 
 def parse_without(text: str, recipe: Recipe) -> tuple[str, ...]:
     """Rewrites to leave out, comma-separated."""
-    known = [*(step.name for step in recipe.rewrites), choice.JOIN]
+    known = [*(step.name for step in recipe.rewrites), choice.ABSORB, choice.JOIN]
     names = tuple(n.strip() for n in text.split(",") if n.strip())
     for name in names:
         if name not in known:

@@ -91,9 +91,7 @@ def _candidate(canonical, request: Request, form: str, note) -> dict:
         except UsageError as error:
             return {"refused": str(error.found)}
         measured = _measured(request, folder / emitted.ENGINE)
-    names = emitted.softmaxes(made.model)
-    judged = (found.engine, found.sized, names, request.targets[0], request.precision.tf32, found.synchronisations)
-    result = score.of(*judged).as_dict()
+    result = score.judge(found, emitted.softmaxes(made.model), request).as_dict()
     return result | measured | {"seconds": round(time.perf_counter() - started, 1)}
 
 

@@ -160,6 +160,8 @@ class Recipe:
     rewrites: tuple[RewriteStep, ...] = field(default_factory=canonical)
     attention_blocks: int | None = None
     fused_attention: Mapping[str, int] = field(default_factory=dict)
+    unbiased: int | None = None
+    """Normalisations whose projections need no bias in 16 bits (``absorb_query_biases``); None if nobody counted them."""
     tolerances: Mapping[str, Tolerance] = field(default_factory=lambda: TOLERANCES)
     fixed_image: bool = False
     calibration: Callable[[Recipe], Iterator] | None = None

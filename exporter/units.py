@@ -32,6 +32,16 @@ class Units:
         self.module = module
         self.modules = {name: part for name, part in module.named_modules() if name}
 
+    def affine(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """(scale, shift) by channel of a unit that normalises the last axis; None of any other."""
+        import torch
+
+        norm = self.modules.get(name)
+        if not isinstance(norm, torch.nn.LayerNorm) or norm.weight is None or norm.weight.ndim != 1:
+            return None
+        scale = norm.weight.detach().numpy()
+        return scale, np.zeros_like(scale) if norm.bias is None else norm.bias.detach().numpy()
+
     def answers(self, pixels: np.ndarray, only: Collection[str] | None = None) -> dict[str, np.ndarray]:
         """What every unit, or ``only`` some, answers to ``pixels`` (B, 3, H, W), and is given where no unit made that.
 

@@ -43,6 +43,7 @@ def _deit(
         ),
         attention_blocks=depth,
         fused_attention={"fp16": depth, "bf16": depth},
+        unbiased=depth,
     )
 
 

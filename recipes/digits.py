@@ -104,6 +104,7 @@ def _recipe(name: str, make, paper: str, published: tuple[float, float], attenti
         rewrites=canonical(attention_form=attentions, **rewrites),
         attention_blocks=attentions,
         fused_attention={"fp16": attentions, "bf16": attentions},
+        unbiased=attentions,
         calibration=calibration,
         held_out=held_out,
     )

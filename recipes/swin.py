@@ -54,6 +54,7 @@ def _swin(
         ),
         attention_blocks=depth,
         fused_attention={"fp16": depth, "bf16": depth},
+        unbiased=depth,
     )
 
 

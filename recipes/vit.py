@@ -48,6 +48,7 @@ def _vit(
         ),
         attention_blocks=depth,
         fused_attention={"fp16": depth, "bf16": depth},
+        unbiased=depth,
     )
 
 

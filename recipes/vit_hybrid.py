@@ -44,6 +44,7 @@ def _hybrid(
         ),
         attention_blocks=depth,
         fused_attention={"fp16": depth, "bf16": depth},
+        unbiased=depth,
     )
 
 

@@ -55,6 +55,7 @@ def _tiny(like: str, name: str, build, size: int, attention_blocks: int, rewrite
         batch=Batch(1, 2, 5),
         attention_blocks=attention_blocks,
         fused_attention={"fp16": attention_blocks, "bf16": attention_blocks},
+        unbiased=None if base.unbiased is None else attention_blocks,
         rewrites=rewrites,
     )
 

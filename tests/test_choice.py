@@ -35,7 +35,8 @@ def row(winner):
 
 
 def test_without_a_table_a_rule_decides(table):
-    assert choice.choose(request()).form == "positions_packed"
+    assert choice.choose(request()).form == "positions_apart"
+    assert choice.choose(request("swin_v2_t")).form == "positions_packed"  # its queries have a bias
     assert choice.choose(request(batch=Batch(4, 4, 4))).form == "positions_planes"
     assert choice.choose(request(precision="fp32")).form == "windows"
     assert choice.choose(request("mixer_b")).form == "windows"
@@ -71,16 +72,42 @@ def test_the_models_own_row_at_another_free_batch_comes_before_its_familys(table
 
 
 def test_the_steps_of_a_form():
-    assert choice.Choice("windows", "").steps() == ()
-    form, *others = choice.Choice("positions_packed", "").steps()
+    assert choice.Choice("windows", "").steps(12) == ()
+    unbiased, form, *others = choice.Choice("positions_packed", "").steps(12)
+    assert (unbiased.name, unbiased.matches) == ("absorb_query_biases", 12)
     assert (form.name, form.options) == ("attention_form", {"form": "positions_packed"})
     assert [step.name for step in others] == ["join_position_terms", "cancel_permutations"]
+
+
+def test_what_is_left_out_is_no_step_and_then_no_count_is_due():
+    def names(*without):
+        return [(step.name, step.matches) for step in choice.Choice("positions_apart", "").steps(12, without)]
+
+    whole = [("absorb_query_biases", None), ("attention_form", None), ("join_position_terms", None),
+             ("cancel_permutations", None)]  # fmt: skip
+    assert names("fuse_gelu") == whole
+    assert names("absorb_query_biases") == whole[1:]
+    assert names("join_position_terms", "attention_form", "cancel_permutations") == [*whole[:2], whole[3]]
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-bf16"])
+def test_three_products_are_one_in_8_bits(table, precision):
+    table(**{choice.key("swin_t", request()): row("positions_apart+slice_permutations")})
+    if precision == "int8":
+        made = choice.choose(request(precision=precision))
+        assert made.form == "positions_packed+slice_permutations"
+        assert made.why == "tuned for this model, positions_packed in 8 bits"
+    assert choice.choose(request()).form == "positions_apart+slice_permutations"
+    assert choice.choose(request(precision=precision, form="positions_apart")).form == "positions_apart"
+    table()
+    assert choice.choose(request(precision=precision)).form == "positions_packed"
+    assert choice.choose(request(precision=precision, batch=Batch(4, 4, 4))).form == "positions_planes"
 
 
 def test_a_variant_is_a_rewrite_after_the_form():
     names = [step.name for step in choice.Choice("positions_packed+slice_permutations+pad_keys", "").steps()]
     assert names == [
-        "attention_form", "join_position_terms", "cancel_permutations", "slice_permutations", "pad_keys",
+        "absorb_query_biases", "attention_form", "join_position_terms", "cancel_permutations", "slice_permutations", "pad_keys",
     ]  # fmt: skip
     assert [step.name for step in choice.Choice("windows+pad_keys", "").steps()] == ["pad_keys"]
 

@@ -97,6 +97,8 @@ def _normalise(graph: gs.Graph, node: gs.Node, seen: np.ndarray) -> int:
     weight = constant(node.inputs[1])
     if weight.reshape(-1, *weight.shape[-2:]).shape[0] > 1 or weight.shape[-1] != len(seen):
         return 0
+    if not any(reader.op == "Add" for reader in node.outputs[0].outputs):
+        return 0
     widest = np.abs(weight).max(axis=tuple(range(weight.ndim - 1)))
     widest = np.maximum(widest, LEAST * widest.max())
     norms = np.maximum(widest / widest.mean(), seen / seen.mean()).astype(np.float32)

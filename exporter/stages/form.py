@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from exporter.build import Build
-from exporter.choice import JOIN, Choice, choose
+from exporter.choice import choose
 from exporter.stages import rewrite
 from exporter.stages.reference import versions
 from exporter.store import Entry
-from exporter.types import RewriteStep
 
 NAME = "form"
 NEEDS = ("rewrite",)
@@ -22,14 +21,10 @@ def parts(build: Build) -> dict:
     if stale := chosen.stale(build.request.backend):
         build.store.warn(stale)
     return {
-        "form": rewrite.steps(_steps(build, chosen)),
+        "form": rewrite.steps(chosen.steps(build.recipe.unbiased, build.request.without)),
+        "native_image": build.request.native_image,
         "versions": versions("onnx", "onnx-graphsurgeon", "onnxruntime", "numpy"),
     }
-
-
-def _steps(build: Build, chosen: Choice) -> tuple[RewriteStep, ...]:
-    """The form's steps that nobody left out; the form itself and the order of its rows are FORM's."""
-    return tuple(s for s in chosen.steps() if s.name != JOIN or JOIN not in build.request.without)
 
 
 def run(build: Build, folder: Path) -> tuple[dict, dict]:
@@ -39,7 +34,12 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     canonical = build.model("rewrite", rewrite.FILE)
     answers = list(build.entries["rewrite"].memory.get("answers", ()))
     model, reports = rewriting.rewrite(
-        canonical, build.recipe, steps=_steps(build, chosen), progress=build.note, answers=answers
+        canonical,
+        build.recipe,
+        steps=chosen.steps(build.recipe.unbiased, build.request.without),
+        native_image=build.request.native_image,
+        progress=build.note,
+        answers=answers,
     )
     build.note(f"writing {FILE}")
     onnxio.save(model, folder / FILE)

@@ -129,13 +129,11 @@ def _score(made: typed.Made, request: Request) -> tuple[dict, list]:
     """(a candidate's score, its kernels), or why the compiler refuses it and none."""
     from exporter import emitted, score
 
-    names = emitted.softmaxes(made.model)
     try:
         found = emitted.weigh(made.model, request)
     except UsageError as error:
         return {"refused": str(error.found)}, []
-    judged = (found.engine, found.sized, names, request.targets[0], request.precision.tf32, found.synchronisations)
-    return score.of(*judged).as_dict(), found.sized
+    return score.judge(found, emitted.softmaxes(made.model), request).as_dict(), found.sized
 
 
 def balanced(build: Build):

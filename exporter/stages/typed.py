@@ -69,7 +69,13 @@ def make(canonical, request: Request, chosen: Choice, note: Callable[[str], None
     """
     from exporter import rewriting
 
-    formed, reports = rewriting.rewrite(canonical, request.recipe, steps=chosen.steps(), progress=note)
+    formed, reports = rewriting.rewrite(
+        canonical,
+        request.recipe,
+        steps=chosen.steps(request.recipe.unbiased, request.without),
+        native_image=request.native_image,
+        progress=note,
+    )
     return finish(formed, request, note), reports
 
 

@@ -1,0 +1,87 @@
+"""No bias on queries: a constant that the normalisation in front gives every channel carries it through the weight.
+
+The channels of a LayerNormalization add up to nothing before its scale and shift, whatever the image. So with scale 1
+and shift t they add up to t D for every token, and a number that is added to a whole column of a weight is a bias:
+(x + t) (W + 1 c) = x W + t 1 W + t D c, with x of D channels that add up to nothing.
+
+Before: LayerNormalization(scale g, shift b) -> [movement of whole rows] -> MatMul(W) [-> Add(a)], for Q, K and V.
+After: LayerNormalization(scale 1, shift t) -> [the same] -> MatMul(W'), with W' = g W + 1 (a + b W - t 1 g W) / (t D).
+
+Learned from TensorRT-RTX 1.7: its fused attention reads parts of a plain product's output in place, but what adds a bias
+is a generated kernel, whose parts are copied first. :mod:`exporter.rewrites.fold_attention_biases` moves the biases of
+keys and values away, the queries' kept Q in a product of its own. Without it all three are one product and a block is 7
+kernels in place of 8.
+
+Matches: one for each LayerNormalization. Refused, with the reason recorded: one that anything but projections of an
+attention reads, also by way of rows that it did not make (windows that are padded with zeros); a bias that would be
+larger in the weight than the weight itself, or take it near FP16's limit. No step of FP32, which has no fused attention.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from exporter import attention, linear
+from exporter.emit import replace
+from exporter.errors import Refusal
+from exporter.moves import Maps
+from exporter.rowwise import row_inputs
+from exporter.surgery import Shapes, constant, each
+
+SHIFT = 0.25
+"""t: far below a normalised channel's spread of 1, so that 16 bits lose nothing by it, and far above its rounding."""
+
+LIMIT = 65504.0
+"""FP16's largest number: a weight must stay below a quarter of it."""
+
+
+def apply(graph: gs.Graph, shapes: Shapes, refused: dict | None = None) -> int:
+    """Rewrite in place; returns the number of normalisations; ``refused`` is filled with reasons by node name."""
+    graph.cleanup().toposort()
+    maps = Maps(shapes)
+    operands = [o for found in attention.find(graph, shapes)[0] for o in (found.q, found.k, found.v)]
+    projections = {id(layer.node) for o in operands if (layer := linear.of(o.source)) is not None}
+    matches = each(graph, "LayerNormalization", lambda norm: _absorb(graph, norm, projections, shapes, maps), refused)
+    graph.cleanup().toposort()
+    return matches
+
+
+def _absorb(graph: gs.Graph, norm: gs.Node, projections: set[int], shapes: Shapes, maps: Maps) -> bool:
+    readers = linear.products(graph, norm.outputs[0], maps)
+    if not any(id(node) in projections for node in readers):
+        return False
+    layers = [linear.made_by(graph, node) if id(node) in projections else None for node in readers]
+    if None in layers:
+        raise Refusal("something else reads it, too")
+    if all(layer.bias is None for layer in layers):
+        return False
+    scale = constant(norm.inputs[1])
+    shift = constant(norm.inputs[2]) if len(norm.inputs) > 2 else np.zeros_like(scale)
+    rank = len(shapes(1).shapes.get(norm.inputs[0].name) or ())
+    if row_inputs(norm, rank, len(layers[0].weight)) is None or scale.shape != shift.shape != ():
+        raise Refusal("it does not normalise the channels of each token")
+    weights = [_weight(layer, scale.astype(np.float64), shift.astype(np.float64)) for layer in layers]
+    for layer, weight in zip(layers, weights, strict=True):
+        layer.node.inputs[1] = gs.Constant(f"{layer.node.name}/unbiased", weight)
+        if layer.bias is not None:
+            replace(graph, layer.output, layer.node.outputs[0])
+    norm.inputs = [
+        norm.inputs[0],
+        gs.Constant(f"{norm.name}/one", np.ones(len(weights[0]), np.float32)),
+        gs.Constant(f"{norm.name}/shift", np.full(len(weights[0]), SHIFT, np.float32)),
+    ]
+    return True
+
+
+def _weight(layer: linear.Linear, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """(in, out) of the weight that has the bias in its columns."""
+    scaled = np.broadcast_to(scale, len(layer.weight))[:, None] * layer.weight
+    bias = np.broadcast_to(shift, len(layer.weight)) @ layer.weight + (0 if layer.bias is None else layer.bias)
+    carried = bias / (SHIFT * len(layer.weight))
+    if np.abs(carried).max() > np.abs(scaled).max():
+        raise Refusal("the bias would be larger than the weight")
+    made = scaled - scaled.mean(0) + carried
+    if np.abs(made).max() > LIMIT / 4:
+        raise Refusal("the weight would be near FP16's limit")
+    return made.astype(np.float32)

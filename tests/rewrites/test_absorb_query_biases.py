@@ -1,0 +1,161 @@
+"""Attention of 2 heads of 4 features on 5 tokens, its three projections behind one normalisation of 8 channels."""
+
+import numpy as np
+import onnx
+import pytest
+from graphs import apply, f32, feed, graph, i64, initializer, ops, rewritten, run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.rewrites.absorb_query_biases import SHIFT
+
+NAME = "absorb_query_biases"
+NORM = "n = LayerNormalization <axis = -1> (x, g, s)"
+PROJECT = "q0 = MatMul (n, wq) q1 = Add (q0, bq) k1 = MatMul (n, wk) v1 = MatMul (n, wv)"
+ATTEND = (
+    "q2 = Reshape (q1, split) k2 = Reshape (k1, split) v2 = Reshape (v1, split) "
+    "q = Transpose <perm = [0, 2, 1, 3]> (q2) kt = Transpose <perm = [0, 2, 3, 1]> (k2) "
+    "v = Transpose <perm = [0, 2, 1, 3]> (v2) a = MatMul (q, kt) p = Softmax <axis = -1> (a) m = MatMul (p, v) "
+    "m1 = Transpose <perm = [0, 2, 1, 3]> (m) y = Reshape (m1, join)"
+)
+WEIGHTS = {
+    "g": f32(8) + 2, "s": f32(8, seed=1), "wq": f32(8, 8, seed=2), "wk": f32(8, 8, seed=3), "wv": f32(8, 8, seed=4),
+    "bq": f32(8, seed=5), "bk": f32(8, seed=6), "bv": f32(8, seed=7), "split": i64(0, 0, 2, 4), "join": i64(0, 0, 8),
+    "some": i64(3, 1, 4, 0, 2), "pads": i64(0, 0, 0, 0, 1, 0), "wide": f32(8, 24, seed=8), "wb": f32(24, seed=9),
+    "flat": i64(-1, 8), "back": i64(-1, 5, 8),
+}  # fmt: skip
+
+
+def attention(*lines, norm=NORM, project=PROJECT, out="float[batch, 5, 8] y", opset=22, **weights):
+    text = " ".join((norm, *lines, project, ATTEND))
+    words = set(text.replace(",", " ").replace("(", " ").replace(")", " ").split())
+    used = {k: v for k, v in (WEIGHTS | weights).items() if k in words}
+    return graph(f"(float[batch, 5, 8] x) => ({out}) {{ {text} }}", opset, **used)
+
+
+def norm_of(model):
+    (node,) = [n for n in model.graph.node if n.op_type == "LayerNormalization"]
+    return [initializer(model, name) for name in node.input[1:]]
+
+
+@pytest.mark.parametrize("opset", [17, 22])
+def test_the_queries_lose_their_bias(opset):
+    after = rewritten(NAME, attention(opset=opset), 1, close=True)
+    assert "Add" not in ops(after)
+    scale, shift = norm_of(after)
+    assert (scale == 1).all() and (shift == np.float32(SHIFT)).all()
+
+
+def test_keys_and_values_may_have_one_too():
+    project = "q0 = MatMul (n, wq) q1 = Add (q0, bq) k0 = MatMul (n, wk) k1 = Add (bk, k0) v0 = MatMul (n, wv) " \
+        "v1 = Add (v0, bv)"  # fmt: skip
+    assert "Add" not in ops(rewritten(NAME, attention(project=project), 1, close=True))
+
+
+@pytest.mark.parametrize("norm", [
+    NORM.replace("axis = -1", "axis = 2"), NORM.replace(", s)", ")"), NORM.replace("axis = -1", "epsilon = 0.1"),
+])  # fmt: skip
+def test_however_the_normalisation_is_written(norm):
+    after = rewritten(NAME, attention(norm=norm), 1, close=True)
+    assert "Add" not in ops(after) and len(norm_of(after)) == 2
+
+
+@pytest.mark.parametrize("lines", [
+    ("n = Gather <axis = 1> (l, some)",),
+    ("f = Reshape (l, flat) n = Reshape (f, back)",),
+    ("t = Transpose <perm = [1, 0, 2]> (l) n = Transpose <perm = [1, 0, 2]> (t)",),
+])  # fmt: skip
+def test_rows_may_be_moved_in_between(lines):
+    after = rewritten(NAME, attention(*lines, norm=NORM.replace("n = ", "l = ")), 1, close=True)
+    assert "Add" not in ops(after)
+
+
+def test_a_projection_of_all_three():
+    project = "a0 = MatMul (n, wide) a1 = Add (a0, wb) q1, k1, v1 = Split <axis = 2, num_outputs = 3> (a1)"
+    assert "Add" not in ops(rewritten(NAME, attention(project=project), 1, close=True))
+
+
+def test_the_weight_carries_the_bias_and_nothing_of_the_mean():
+    after = rewritten(NAME, attention(), 1, close=True)
+    name = next(n.input[1] for n in after.graph.node if n.op_type == "MatMul" and n.output[0] == "q0")
+    wanted = WEIGHTS["bq"] + WEIGHTS["s"] @ WEIGHTS["wq"]
+    # the same vector in every row of a weight whose columns add up to nothing
+    assert initializer(after, name).sum(0) * SHIFT == pytest.approx(wanted, rel=1e-4)
+
+
+def test_sixteen_bits_lose_nothing_by_it():
+    """The error of the graph with its values rounded to FP16 after each operator, before and after."""
+    model = attention()
+    after = rewritten(NAME, model, 1, close=True)
+    exact = run(model, feed(model, 3))["y"]
+    errors = [np.abs(run(half(m), feed(m, 3))["y"] - exact).max() for m in (model, after)]
+    assert errors[1] <= 1.5 * errors[0] and errors[0] > 1e-5
+
+
+def half(model):
+    """The model with its values and weights rounded to FP16."""
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    nodes = []
+    for tensor in made.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            values = onnx.numpy_helper.to_array(tensor).astype(np.float16).astype(np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    for node in made.graph.node:
+        for i, name in enumerate(node.output):
+            node.output[i] = f"{name}/wide"
+        nodes.append(node)
+        for name, wide in [(o.removesuffix("/wide"), o) for o in node.output]:
+            nodes.append(onnx.helper.make_node("Cast", [wide], [f"{name}/half"], to=onnx.TensorProto.FLOAT16))
+            nodes.append(onnx.helper.make_node("Cast", [f"{name}/half"], [name], to=onnx.TensorProto.FLOAT))
+    kept = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
+    del made.graph.node[:]
+    made.graph.node.extend(kept)
+    return made
+
+
+REFUSED = {
+    "a residual reads the normalisation": (
+        {"project": PROJECT + " z = Relu (n)", "out": "float[batch, 5, 8] y, float[batch, 5, 8] z"}, ""),
+    "another layer reads it": (
+        {"project": PROJECT + " z = MatMul (n, wide)", "out": "float[batch, 5, 8] y, float[batch, 5, 24] z"},
+        "something else reads it"),
+    "it is an output": ({"out": "float[batch, 5, 8] y, float[batch, 5, 8] n"}, ""),
+    "rows of zeros": (
+        {"norm": NORM.replace("n = ", "l = ") + " n0 = Pad (l, pads) n = Slice (n0, from, to, axis)",
+         "from": i64(1), "to": i64(6), "axis": i64(1)}, ""),
+    "no bias": ({"project": PROJECT.replace("q0 = MatMul (n, wq) q1 = Add (q0, bq)", "q1 = MatMul (n, wq)")}, ""),
+    "a bias larger than the weight": ({"bq": 100 * f32(8, seed=5)}, "larger than the weight"),
+    "a weight near FP16's limit": ({"wk": 2e4 * f32(8, 8, seed=3)}, "near FP16's limit"),
+    "all tokens normalised at once": (
+        {"norm": NORM.replace("axis = -1", "axis = 1"), "g": f32(5, 8) + 2, "s": f32(5, 8, seed=1)},
+        "the channels of each token"),
+    "all tokens normalised at once, with one scale": (
+        {"norm": NORM.replace("axis = -1", "axis = 1")}, "the channels of each token"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_looks_alike_stays(case):
+    changed, says = REFUSED[case]
+    model, why = attention(**changed), {}
+    matches, after = apply(NAME, model, refused=why)
+    assert matches == 0 and sorted(ops(after)) == sorted(ops(model))
+    assert says in "".join(why.values()) and bool(says) == bool(why)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 40), st.integers(1, 4), st.integers(0, 10**6), st.floats(0.01, 3))
+def test_any_width_and_any_bias(features, heads, seed, size):
+    width, rng = features * heads, np.random.default_rng(seed)
+    drawn = {name: rng.standard_normal((width, width)).astype(np.float32) / width**0.5 for name in ("wq", "wk", "wv")}
+    model = graph(
+        f"(float[batch, 5, {width}] x) => (float[batch, 5, {width}] y) {{ {NORM} {PROJECT} {ATTEND} }}",
+        g=np.ones(width, np.float32), s=np.zeros(width, np.float32), **drawn,
+        bq=(size * rng.standard_normal(width)).astype(np.float32),
+        split=i64(0, 0, heads, features), join=i64(0, 0, width),
+    )  # fmt: skip
+    matches, after = apply(NAME, model)
+    before = run(model, feed(model, 3))["y"]
+    assert np.abs(run(after, feed(after, 3))["y"] - before).max() <= 1e-5 * max(1, size) * np.abs(before).max()
+    assert matches == 1 or size > 0.5
