@@ -43,17 +43,16 @@ def launched(entries: list[Kernel]) -> list[Kernel]:
     """What runs on the device: all but NO_KERNEL and the host's numbers.
 
     Where a free batch decides where a part of a tensor begins, TensorRT-RTX 1.7 lists a ``reshape`` that reads nothing
-    and makes one Int64, and a ``cast`` of it to a variable of the host (``hvar^53410i64``): no tactic, no stream of data.
+    and makes one Int64, and a ``cast`` of it to a variable of the host (``hvar^53410i64``), neither with a tactic.
     """
     numbers: set[str] = set()
     for entry in entries:
-        made = all(t.shape in ((), (1,)) and t.type in ("Int64", "Int32") for t in entry.outputs)
-        if entry.layer_type in NUMBER_TYPES and entry.outputs and made and not entry.constants:
-            if all(t.name in numbers for t in entry.inputs):
-                numbers |= {t.name for t in entry.outputs}
-    return [
-        k for k in entries if k.layer_type not in NO_KERNEL and not (k.outputs and k.outputs[0].name in numbers)
-    ]  # fmt: skip
+        single = all(t.shape in ((), (1,)) and t.type in ("Int64", "Int32") for t in entry.outputs)
+        known = all(t.name in numbers for t in entry.inputs) and not entry.constants
+        if entry.layer_type in NUMBER_TYPES and entry.outputs and single and known:
+            numbers |= {t.name for t in entry.outputs}
+    of_host = {k.name for k in entries if k.outputs and k.outputs[0].name in numbers}
+    return [k for k in entries if k.layer_type not in NO_KERNEL and k.name not in of_host]
 
 
 def host_numbers(log: str) -> int:

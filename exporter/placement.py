@@ -8,25 +8,32 @@ that it moves more bytes than the FP16 one (540 MB against 443 MB for two layers
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 from onnx import TensorProto
 
 from exporter import onnxio
+from exporter.keeping import MOVES
 from exporter.naming import block_of, path_of
 from exporter.shapes import infer
 
 
 @dataclass(frozen=True)
 class Product:
-    """``output = activation @ weight``; ``planes`` of several weights are multiplied by the same rows at once."""
+    """``output = activation @ weight``; ``planes`` of several weights are multiplied by the same rows at once.
+
+    ``straight``: its result goes to products of two activations with nothing but movement in between, as that of an
+    attention's projection without a bias does. ``paired``: its result is rounded to 8 bits, too.
+    """
 
     node: str
     activation: str
     weight: str
     output: str
     planes: bool
+    straight: bool = False
+    paired: bool = True
 
     @property
     def block(self) -> str:
@@ -44,11 +51,16 @@ class Placement:
     def ranged(self, known: Container[str]) -> Placement:
         """Only what has a range: a tensor that was all zero on the calibration images has none."""
         why = "its activations are all zero on the calibration images"
-        products = tuple(p for p in self.products if p.activation in known and p.output in known)
+        products = tuple(p for p in self.products if p.activation in known and (p.output in known or not p.paired))
         operands = tuple(o for o in self.operands if o[2] in known)
         dropped = [p.node for p in self.products if p not in products]
         dropped += [node for node, _, name in self.operands if name not in known]
         return Placement(products, operands, self.left | dict.fromkeys(dropped, why))
+
+    def products_only(self) -> Placement:
+        """The same with attention's own products in 16 bits, and what goes straight to them: a product of 8 bits that
+        reads 16-bit numbers rounded to 8 is fused with no attention in FP8, nor between BF16 tensors."""
+        return replace(self, products=tuple(replace(p, paired=not p.straight) for p in self.products), operands=())
 
     def without(self, blocks: frozenset[str]) -> Placement:
         """The same with nothing in ``blocks``."""
@@ -65,6 +77,10 @@ def find(model: onnx.ModelProto) -> Placement:
     shapes = infer(model, 1).shapes
     weights = {t.name for t in model.graph.initializer if t.data_type == TensorProto.FLOAT}
     big = {t.name: len(t.dims) for t in model.graph.initializer if onnxio.nbytes(t) > onnxio.LARGE}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
     products, operands, left = [], [], {}
     for node in model.graph.node:
         if node.op_type in ("Conv", "Gemm", "ConvTranspose"):
@@ -79,12 +95,24 @@ def find(model: onnx.ModelProto) -> Placement:
             elif not rows or max(rows[:-1], default=1) <= 1:
                 left[node.name] = "one row an image is no work"
             else:
-                products.append(Product(node.name, first, second, node.output[0], _planes(model, second)))
+                straight = _straight(node.output[0], readers, weights)
+                products.append(Product(node.name, first, second, node.output[0], _planes(model, second), straight))
         elif first in weights:
             left[node.name] = "its weight is on the left"
         else:
             operands += [(node.name, i, name) for i, name in enumerate(node.input)]
     return Placement(tuple(products), tuple(operands), left)
+
+
+def _straight(name: str, readers: dict[str, list[onnx.NodeProto]], weights: Container[str]) -> bool:
+    """Whether only products of two activations read a tensor, or what moves it."""
+    found = readers.get(name, [])
+    return bool(found) and all(
+        all(_straight(out, readers, weights) for out in node.output)
+        if node.op_type in MOVES
+        else node.op_type == "MatMul" and not any(i in weights for i in node.input)
+        for node in found
+    )
 
 
 def _planes(model: onnx.ModelProto, name: str) -> bool:

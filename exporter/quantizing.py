@@ -38,7 +38,7 @@ class Quantized:
 
 def tensors(placement: Placement) -> list[str]:
     """The activations that a placement quantises, each once: those whose ranges are needed."""
-    names = [name for p in placement.products for name in (p.activation, p.output)]
+    names = [name for p in placement.products for name in (p.activation, p.output)[: 1 + p.paired]]
     return list(dict.fromkeys(names + [name for _, _, name in placement.operands]))
 
 
@@ -82,6 +82,9 @@ class _Writer:
     def product(self, node: onnx.NodeProto, at: Product) -> None:
         node.input[0] = self.activation(at.activation)
         node.input[1] = self.weight(at.weight)
+        if not at.paired:
+            self.nodes.append(node)
+            return
         node.output[0] = f"{at.output}/sums"
         self.nodes.append(node)
         self._pair(node.output[0], at.output, self.scale(self.amax[at.output]), at.output)

@@ -161,7 +161,7 @@ class Recipe:
     attention_blocks: int | None = None
     fused_attention: Mapping[str, int] = field(default_factory=dict)
     unbiased: int | None = None
-    """Normalisations whose projections need no bias in 16 bits (``absorb_query_biases``); None if nobody counted them."""
+    """Normalisations whose projections need no bias in 16 bits (``absorb_query_biases``); None if nobody counted."""
     tolerances: Mapping[str, Tolerance] = field(default_factory=lambda: TOLERANCES)
     fixed_image: bool = False
     calibration: Callable[[Recipe], Iterator] | None = None

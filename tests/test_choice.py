@@ -107,7 +107,8 @@ def test_three_products_are_one_in_8_bits(table, precision):
 def test_a_variant_is_a_rewrite_after_the_form():
     names = [step.name for step in choice.Choice("positions_packed+slice_permutations+pad_keys", "").steps()]
     assert names == [
-        "absorb_query_biases", "attention_form", "join_position_terms", "cancel_permutations", "slice_permutations", "pad_keys",
+        "absorb_query_biases", "attention_form", "join_position_terms", "cancel_permutations",
+        "slice_permutations", "pad_keys",
     ]  # fmt: skip
     assert [step.name for step in choice.Choice("windows+pad_keys", "").steps()] == ["pad_keys"]
 

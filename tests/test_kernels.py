@@ -64,6 +64,33 @@ def test_what_launches_nothing_is_no_kernel():
     assert [k.kind for k in layers.parse(log(HOST, layer("s", "signal"), layer("w", "wait"), COPY))] == ["copy"]
 
 
+def number(name, kind, inputs=(), shape=(1,), type="Int64", constants=()):
+    made = layer(f"{kind}_{name}", kind, inputs, [(name, shape, type)], constants)
+    return made.replace(f"TacticName: {kind}_{name}_0x12ab", "TacticName: ")
+
+
+BEGIN = [number("n", "reshape"), number("hvar^5i64", "cast", [("n", (1,), "Int64")])]
+
+
+def test_numbers_that_the_host_works_out_are_no_kernels():
+    text = log(HOST, *BEGIN, ATTENTION, *(line.replace("n_", "m_") for line in BEGIN), COPY)
+    assert [k.kind for k in layers.parse(text)] == ["attention", "copy"]
+    assert layers.host_numbers(text) == 4 and layers.host_numbers(log(HOST, ATTENTION)) == 0
+
+
+@pytest.mark.parametrize("entry", [
+    number("n", "cast", [("pixels", (1,), "Int64")]),  # of something on the device
+    number("n", "reshape", shape=(2,)),
+    number("n", "reshape", type="Half"),
+    number("n", "reshape", constants=[("c", (1,), "Int64")]),
+    number("n", "kgen"),
+    layer("n", "reshape"),
+])  # fmt: skip
+def test_what_the_device_works_out_is_one(entry):
+    text = log(entry, ATTENTION)
+    assert len(layers.parse(text)) == 2 and layers.host_numbers(text) == 0
+
+
 @pytest.mark.parametrize("text, says", [
     ("", "no list"),
     ("VERBOSE Layers:\nI/O Tensors:", "no kernels"),

@@ -41,3 +41,22 @@ def test_planes_and_weights_on_the_left_are_told_apart():
     found = placement.find(model)
     assert [p.planes for p in found.products] == [True]
     assert found.left == {"blocks.0/MatMul_0": "its weight is on the left"}
+
+
+def test_without_attention_what_goes_straight_to_it_keeps_its_result():
+    text = """(float[B, 7, 8] x) => (float[B, 7, 8] y) {
+        q0 = MatMul(x, w)  q = Add(q0, b)  k = MatMul(x, v)  t = Transpose <perm = [0, 2, 1]> (k)
+        s = MatMul(q, t)  p = Softmax <axis = -1> (s)  o = MatMul(p, x)  y = MatMul(o, u) }"""
+    model = graph(text, w=f32(8, 64), v=f32(8, 64), u=f32(8, 8), b=f32(64))
+    found = placement.find(model)
+    assert {p.output: p.straight for p in found.products} == {"q0": False, "k": True, "y": False}
+    assert all(p.paired for p in found.products)
+    only = found.products_only()
+    assert only.operands == () and {p.output: p.paired for p in only.products} == {"q0": True, "k": False, "y": True}
+    assert [p.output for p in only.ranged({"x", "q0", "o", "y"}).products] == ["q0", "k", "y"]
+
+
+def test_a_tensor_that_something_else_reads_too_goes_not_straight():
+    text = "{ k = MatMul(x, v)  t = Transpose <perm = [0, 2, 1]> (k)  s = MatMul(x, t)  z = Relu(k) }"
+    model = graph(f"(float[B, 7, 8] x) => (float[B, 7, 7] s, float[B, 7, 8] z) {text}", v=f32(8, 8))
+    assert [p.straight for p in placement.find(model).products] == [False]

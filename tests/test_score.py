@@ -36,3 +36,5 @@ def test_streams_that_wait_for_each_other_cost_something():
     kernels = [kernel("a", 1_000_000)]
     alone, waiting = (score.of(kernels, kernels, [], "sm80", synchronisations=n) for n in (0, 10))
     assert waiting.total_us == pytest.approx(alone.total_us + 10 * score.SYNCHRONISE_US, abs=0.11)
+    told = score.of(kernels, kernels, [], "sm80", host_numbers=10)
+    assert told.total_us == waiting.total_us and (told.host_numbers, told.synchronisations) == (10, 0)

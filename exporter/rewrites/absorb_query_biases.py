@@ -7,14 +7,14 @@ and shift t they add up to t D for every token, and a number that is added to a 
 Before: LayerNormalization(scale g, shift b) -> [movement of whole rows] -> MatMul(W) [-> Add(a)], for Q, K and V.
 After: LayerNormalization(scale 1, shift t) -> [the same] -> MatMul(W'), with W' = g W + 1 (a + b W - t 1 g W) / (t D).
 
-Learned from TensorRT-RTX 1.7: its fused attention reads parts of a plain product's output in place, but what adds a bias
-is a generated kernel, whose parts are copied first. :mod:`exporter.rewrites.fold_attention_biases` moves the biases of
-keys and values away, the queries' kept Q in a product of its own. Without it all three are one product and a block is 7
-kernels in place of 8.
+Learned from TensorRT-RTX 1.7: its fused attention reads parts of a plain product's output in place, but what adds a
+bias is a generated kernel, whose parts are copied first. :mod:`exporter.rewrites.fold_attention_biases` moves the
+biases of keys and values away, the queries' kept Q in a product of its own. Without it all three are one product and a
+block is 7 kernels in place of 8.
 
 Matches: one for each LayerNormalization. Refused, with the reason recorded: one that anything but projections of an
-attention reads, also by way of rows that it did not make (windows that are padded with zeros); a bias that would be
-larger in the weight than the weight itself, or take it near FP16's limit. No step of FP32, which has no fused attention.
+attention reads, or that reaches them beside rows that it did not make (windows padded with zeros); a bias that would be
+larger in the weight than the weight itself, or take it near FP16's limit. FP32, without fused attention, goes without.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from exporter import choice
 from exporter.backends import tensorrt
 from exporter.build import Build
 from exporter.errors import UsageError
@@ -19,7 +20,7 @@ from exporter.store import Entry
 from exporter.types import Batch, Request
 
 NAME = "place"
-NEEDS = ("form", "calibrate")
+NEEDS = ("rewrite", "form", "calibrate")
 CODE = (
     "exporter.budget",
     "exporter.queries",
@@ -64,7 +65,7 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     model = build.model("form", form.FILE)
     build.note(f"{base.precision.name}, to compare with")
     rows, kernels = {}, {}
-    rows[base.precision.name], kernels[base.precision.name] = _score(typed.finish(model, base), base)
+    rows[base.precision.name], kernels[base.precision.name] = _score(_base(build, model, base), base)
     channels, amax = calibrate.found(build)
     balanced, reports = calibrate.balance(model, build, channels)
     at = placement.find(balanced)
@@ -96,13 +97,23 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     return facts, {"balanced": (balanced, reports)}
 
 
+def _base(build: Build, model, base: Request) -> typed.Made:
+    """The typed graph of the 16-bit engine, its attention in the form that it has where nothing is quantised."""
+    from exporter.stages import rewrite
+
+    own = choice.choose(replace(build.request, precision=base.precision))
+    if own.form == build.entries["form"].meta["form"]:
+        return typed.finish(model, base)
+    return typed.make(build.model("rewrite", rewrite.FILE), base, own, build.note)[0]
+
+
 def _candidates(at) -> list[str]:
     return list(CANDIDATES) if at.operands else [PRODUCTS]
 
 
 def chosen(at, name: str, left=()):
     """The part of a placement that a candidate quantises, without the blocks that stay in 16 bits."""
-    return (at if CANDIDATES[name] else replace(at, operands=())).without(frozenset(left))
+    return (at if CANDIDATES[name] else at.products_only()).without(frozenset(left))
 
 
 def _within(build: Build, balanced, at, base: list, quantised: list) -> tuple[list[str], list[dict]]:
