@@ -44,10 +44,10 @@ def test_planes_and_weights_on_the_left_are_told_apart():
 
 
 def test_without_attention_what_goes_straight_to_it_keeps_its_result():
-    text = """(float[B, 7, 8] x) => (float[B, 7, 8] y) {
+    text = """(float[B, 7, 8] x) => (float[B, 7, 64] y) {
         q0 = MatMul(x, w)  q = Add(q0, b)  k = MatMul(x, v)  t = Transpose <perm = [0, 2, 1]> (k)
         s = MatMul(q, t)  p = Softmax <axis = -1> (s)  o = MatMul(p, x)  y = MatMul(o, u) }"""
-    model = graph(text, w=f32(8, 64), v=f32(8, 64), u=f32(8, 8), b=f32(64))
+    model = graph(text, w=f32(8, 64), v=f32(8, 64), u=f32(8, 64), b=f32(64))
     found = placement.find(model)
     assert {p.output: p.straight for p in found.products} == {"q0": False, "k": True, "y": False}
     assert all(p.paired for p in found.products)
@@ -57,6 +57,6 @@ def test_without_attention_what_goes_straight_to_it_keeps_its_result():
 
 
 def test_a_tensor_that_something_else_reads_too_goes_not_straight():
-    text = "{ k = MatMul(x, v)  t = Transpose <perm = [0, 2, 1]> (k)  s = MatMul(x, t)  z = Relu(k) }"
-    model = graph(f"(float[B, 7, 8] x) => (float[B, 7, 7] s, float[B, 7, 8] z) {text}", v=f32(8, 8))
+    text = "{ k = MatMul(x, v)  t = Transpose <perm = [0, 2, 1]> (k)  s = MatMul(k, t)  z = Relu(k) }"
+    model = graph(f"(float[B, 7, 8] x) => (float[B, 7, 7] s, float[B, 7, 64] z) {text}", v=f32(8, 64))
     assert [p.straight for p in placement.find(model).products] == [False]
