@@ -13,7 +13,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporter import numerics, onnxio
 from exporter.naming import path_of
-from exporter.rewrites.absorb_query_biases import SHIFT
 from exporter.shapes import infer
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -85,8 +84,8 @@ def _bare(model: onnx.ModelProto) -> Iterator[tuple[str, float]]:
     for node in model.graph.node:
         if node.op_type == "LayerNormalization" and len(node.input) == 3 and set(node.input[1:]) <= vectors.keys():
             scale, shift = (numpy_helper.to_array(vectors[name]).astype(np.float32) for name in node.input[1:])
-            if (scale == 1).all() and (shift == SHIFT).all():
-                yield node.output[0], SHIFT
+            if (scale == 1).all() and (shift == shift[0]).all():
+                yield node.output[0], float(shift[0])
 
 
 def _is_within(path: str, unit: str) -> bool:

@@ -29,9 +29,11 @@ from exporter.moves import Maps
 from exporter.rowwise import row_inputs
 from exporter.surgery import Shapes, constant, each
 
-SHIFT = 0.25
-"""t: far below a normalised channel's spread of 1, so that 16 bits lose nothing by it, and far above its rounding."""
+SHIFTS = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""What t may be, the first that will do: far above a normalised channel's rounding, and below its spread of 1 as long as
+the bias in the weight is no larger than the weight, so that 16 bits lose nothing by either."""
 
+TINY = float(np.finfo(np.float32).tiny)
 LIMIT = 65504.0
 """FP16's largest number: a weight must stay below a quarter of it."""
 
@@ -61,7 +63,7 @@ def _absorb(graph: gs.Graph, norm: gs.Node, projections: set[int], shapes: Shape
     rank = len(shapes(1).shapes.get(norm.inputs[0].name) or ())
     if row_inputs(norm, rank, len(layers[0].weight)) is None or scale.shape != shift.shape != ():
         raise Refusal("it does not normalise the channels of each token")
-    weights = [_weight(layer, scale.astype(np.float64), shift.astype(np.float64)) for layer in layers]
+    kept, weights = _weights(layers, scale.astype(np.float64), shift.astype(np.float64))
     for layer, weight in zip(layers, weights, strict=True):
         layer.node.inputs[1] = gs.Constant(f"{layer.node.name}/unbiased", weight)
         if layer.bias is not None:
@@ -69,19 +71,22 @@ def _absorb(graph: gs.Graph, norm: gs.Node, projections: set[int], shapes: Shape
     norm.inputs = [
         norm.inputs[0],
         gs.Constant(f"{norm.name}/one", np.ones(len(weights[0]), np.float32)),
-        gs.Constant(f"{norm.name}/shift", np.full(len(weights[0]), SHIFT, np.float32)),
+        gs.Constant(f"{norm.name}/shift", np.full(len(weights[0]), kept, np.float32)),
     ]
     return True
 
 
-def _weight(layer: linear.Linear, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """(in, out) of the weight that has the bias in its columns."""
-    scaled = np.broadcast_to(scale, len(layer.weight))[:, None] * layer.weight
-    bias = np.broadcast_to(shift, len(layer.weight)) @ layer.weight + (0 if layer.bias is None else layer.bias)
-    carried = bias / (SHIFT * len(layer.weight))
-    if np.abs(carried).max() > np.abs(scaled).max():
+def _weights(layers: list[linear.Linear], scale: np.ndarray, shift: np.ndarray) -> tuple[float, list[np.ndarray]]:
+    """(t, (in, out) of each weight that has the bias in its columns)."""
+    width = len(layers[0].weight)
+    scale, shift = (np.broadcast_to(vector, width) for vector in (scale, shift))
+    scaled = [scale[:, None] * layer.weight for layer in layers]
+    biases = [shift @ layer.weight + (0 if layer.bias is None else layer.bias) for layer in layers]
+    largest = max(np.abs(bias).max() / max(np.abs(w).max(), TINY) for bias, w in zip(biases, scaled, strict=True))
+    kept = next((t for t in SHIFTS if largest <= t * width), None)
+    if kept is None:
         raise Refusal("the bias would be larger than the weight")
-    made = scaled - scaled.mean(0) + carried
-    if np.abs(made).max() > LIMIT / 4:
+    made = [w - w.mean(0) + bias / (kept * width) for w, bias in zip(scaled, biases, strict=True)]
+    if max(np.abs(weight).max() for weight in made) > LIMIT / 4:
         raise Refusal("the weight would be near FP16's limit")
-    return made.astype(np.float32)
+    return kept, [weight.astype(np.float32) for weight in made]
