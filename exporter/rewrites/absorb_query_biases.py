@@ -30,8 +30,8 @@ from exporter.rowwise import row_inputs
 from exporter.surgery import Shapes, constant, each
 
 SHIFTS = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""What t may be, the first that will do: far above a normalised channel's rounding, and below its spread of 1 as long as
-the bias in the weight is no larger than the weight, so that 16 bits lose nothing by either."""
+"""What t may be, the first at which the bias in the weight is no larger than the weight: 16 bits lose nothing by that,
+nor by a shift far above a normalised channel's rounding and below its spread of 1."""
 
 TINY = float(np.finfo(np.float32).tiny)
 LIMIT = 65504.0
