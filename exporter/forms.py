@@ -7,9 +7,12 @@ All compute the same. What differs is which copies a compiler needs between the 
   window, (window, head) is no single stride, so the heads are copied apart first. With tokens *position by position*
   (all windows' first tokens, then all second ones) it is one, and no copy is needed: ``positions*``.
 * It reads the output of a plain matrix product in place, also a third of it along its outermost axis; it does not so
-  read a part of what a generated kernel wrote, and adding a bias makes it one. So K and V, whose biases can be
-  moved away exactly (:mod:`exporter.rewrites.fold_attention_biases`), are one product, and Q with its bias another.
-* With a free batch the sliced product is copied after all, and one product with a bias and one copy is best.
+  read a part of what a generated kernel wrote, and adding a bias makes it one. So what has no bias is one product:
+  K and V, whose biases can be moved away exactly (:mod:`exporter.rewrites.fold_attention_biases`), and Q where a
+  LayerNormalization in front can carry its bias (:mod:`exporter.rewrites.absorb_query_biases`), else Q is another.
+* With a free batch a product that the graph slices is copied after all. Three products that the compiler itself puts
+  together are not (``positions_apart``): it lists two numbers for each of two parts, which the host works out. Where
+  a bias is left, one product with it and one copy is best (``positions_packed``).
 """
 
 from __future__ import annotations
