@@ -66,6 +66,8 @@ class Attention:
     result: gs.Tensor
     order: Order
     shape: tuple[int, ...]
+    balanced: bool = False
+    """Whether the scale is shared out so that each column of queries is as wide as the keys' it is multiplied with."""
 
     @property
     def windows(self) -> int:

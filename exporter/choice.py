@@ -26,12 +26,14 @@ APART = "positions_apart"
 class Choice:
     """A form (``+`` a rewrite that follows it) and why it was chosen.
 
-    ``compiler`` is the version that the table was made with, '' for a rule.
+    ``compiler`` is the version that the table was made with, '' for a rule. ``balanced`` as
+    :mod:`exporter.rewrites.attention_form` has it.
     """
 
     form: str
     why: str
     compiler: str = ""
+    balanced: bool = False
 
     def stale(self, backend: str) -> str:
         """A sentence where the table was made with another compiler than the one that will read the graph, or ''."""
@@ -54,7 +56,7 @@ class Choice:
             return further
         steps = (
             RewriteStep(ABSORB, None if without else unbiased),
-            RewriteStep("attention_form", options={"form": form}),
+            RewriteStep("attention_form", options={"form": form} | ({"balanced": True} if self.balanced else {})),
             RewriteStep(JOIN),
             RewriteStep("cancel_permutations"),
             *further,
@@ -69,7 +71,10 @@ def choose(request: Request) -> Choice:
     kernels with three and 36 with planes; with a free batch it has 56, 60 with planes, and 40 with one packed product.
     """
     found = _choose(request)
-    if request.precision.quantized and request.form is None and found.form.startswith(APART):
+    if not request.precision.quantized:
+        return found
+    found = replace(found, balanced=True)
+    if request.form is None and found.form.startswith(APART):
         other = "positions_planes" if request.batch.static else "positions_packed"
         return replace(found, form=found.form.replace(APART, other), why=f"{found.why}, {other} in 8 bits")
     return found

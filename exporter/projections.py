@@ -11,10 +11,13 @@ from exporter.emit import Emitter
 from exporter.errors import Refusal
 from exporter.orders import Order, convert
 
+LEAST = 1e-4
+"""Columns whose length is below this share of the longest one are taken for dead."""
+
 
 class Projections:
     """Q, K and V of an attention as weights: ``inputs``, ``weights`` (C, H D) and ``biases`` (H D,) or None, each of
-    three, the columns head by head; the scale is inside Q's, unless Q is normalised."""
+    three, the columns head by head; the scale is inside Q's, unless Q is normalised, or shared out if ``balanced``."""
 
     def __init__(self, e: Emitter, a: Attention):
         self.operands = (a.q, a.k, a.v)
@@ -31,7 +34,19 @@ class Projections:
         self.inputs = [layer.input for layer in layers]
         self.weights = [weight for weight, _ in chosen]
         self.biases = [bias for _, bias in chosen]
+        if a.balanced and a.q.normalised is None and a.k.normalised is None:
+            self._balance()
         self._rows: dict[tuple, gs.Tensor] = {}
+
+    def _balance(self) -> None:
+        """Divide each column of K by what Q's is multiplied by, which no score sees, until both weights are as long."""
+        lengths = [np.linalg.norm(weight.astype(np.float64), axis=0) for weight in self.weights[:2]]
+        if min(n.min() for n in lengths) < LEAST * max(n.max() for n in lengths):
+            return  # a column that is all but dead has no length to share
+        factor = np.sqrt(lengths[1] / lengths[0])
+        for i, factors in ((0, factor), (1, 1 / factor)):
+            self.weights[i] = (self.weights[i] * factors).astype(np.float32)
+            self.biases[i] = None if self.biases[i] is None else (self.biases[i] * factors).astype(np.float32)
 
     def shared(self) -> bool:
         """Whether all three are projections of the same tokens to as many columns."""

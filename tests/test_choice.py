@@ -98,6 +98,9 @@ def test_three_products_are_one_in_8_bits(table, precision):
         assert made.form == "positions_packed+slice_permutations"
         assert made.why == "tuned for this model, positions_packed in 8 bits"
     assert choice.choose(request()).form == "positions_apart+slice_permutations"
+    assert choice.choose(request(precision=precision)).balanced and not choice.choose(request()).balanced
+    (form,) = [s for s in choice.choose(request(precision=precision)).steps() if s.name == "attention_form"]
+    assert form.options["balanced"]
     assert choice.choose(request(precision=precision, form="positions_apart")).form == "positions_apart"
     table()
     assert choice.choose(request(precision=precision)).form == "positions_packed"

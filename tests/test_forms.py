@@ -43,6 +43,41 @@ def without_biases(model):
     return copy
 
 
+def lengths(model):
+    """The lengths of the columns of each weight that is multiplied with x, planes one after the other."""
+    weights = [initializer(model, n.input[1]) for n in model.graph.node if n.op_type == "MatMul" and len(n.input) == 2
+               and any(t.name == n.input[1] for t in model.graph.initializer)]  # fmt: skip
+    return [np.linalg.norm(plane, axis=0) for w in weights for plane in w.reshape(-1, *w.shape[-2:])]
+
+
+@pytest.mark.parametrize("name", ["bias and mask", "cross attention", "cosine"])
+@pytest.mark.parametrize("form", ["windows", "positions_planes", "positions_apart"])
+def test_balanced_columns_of_queries_are_as_long_as_the_keys(form, name):
+    (matches, plain), (_, after) = (
+        apply("attention_form", MODELS[name], form=form, **more) for more in ({}, {"balanced": True})
+    )
+    assert matches == 1
+    assert_close(MODELS[name], after)
+    q, k, v = lengths(after)[:3]
+    if name == "cosine":
+        assert all(np.array_equal(a, b) for a, b in zip(lengths(plain)[:3], (q, k, v), strict=True))
+        return
+    np.testing.assert_allclose(q, k, rtol=1e-5)
+    assert np.array_equal(v, lengths(plain)[2]) and not np.allclose(*lengths(plain)[:2])  # nor were they before
+
+
+def test_a_dead_column_is_not_balanced():
+    model = onnx.ModelProto()
+    model.CopyFrom(MODELS["bias and mask"])
+    (weight,) = [t for t in model.graph.initializer if t.name == "wk"]
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values[:, 3] = 0
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, "wk"))
+    matches, after = apply("attention_form", model, balanced=True)
+    assert matches == 1 and not np.allclose(*lengths(after)[:2])
+    assert_close(model, after)
+
+
 @pytest.mark.parametrize("bare", [False, True])
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("form", FORMS)

@@ -17,26 +17,34 @@ The other forms of :mod:`exporter.forms` are the same mathematics in other layou
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnx_graphsurgeon as gs
 
 from exporter import attention, forms
-from exporter.emit import Emitter, replace
+from exporter.emit import Emitter
+from exporter.emit import replace as put
 from exporter.errors import Refusal
 from exporter.surgery import Shapes, join_reshapes
 
 
-def apply(graph: gs.Graph, shapes: Shapes, form: str = "windows", refused: dict | None = None) -> int:
-    """Rewrite in place; returns the number of attentions; ``refused`` is filled with reasons by node name."""
+def apply(
+    graph: gs.Graph, shapes: Shapes, form: str = "windows", balanced: bool = False, refused: dict | None = None
+) -> int:
+    """Rewrite in place; returns the number of attentions; ``refused`` is filled with reasons by node name.
+
+    ``balanced``, for 8 bits where Q and K may be rounded in the same steps: the scale is shared out between them.
+    """
     graph.toposort()
     found, why = attention.find(graph, shapes)
     matches = 0
     for item in found:
         try:
-            made = forms.FORMS[form](Emitter(graph, item.values), item)
+            made = forms.FORMS[form](Emitter(graph, item.values), replace(item, balanced=balanced))
         except Refusal as reason:
             why[item.softmax.name] = str(reason)
             continue
-        replace(graph, item.result, made)
+        put(graph, item.result, made)
         matches += 1
     if refused is not None:
         refused.update(why)
