@@ -9,7 +9,7 @@ import pytest
 import torch
 from models import SWIN, VIT
 
-from exporter import budget, checks, pipeline, registry
+from exporter import budget, checks, choice, pipeline, registry
 from exporter.errors import UsageError
 from exporter.goal import Goal
 from exporter.progress import Progress
@@ -66,6 +66,16 @@ def test_the_manifest_compares_with_the_16_bit_engine(out):
     assert facts["gain"] == pytest.approx(base["total_us"] / best["total_us"], rel=1e-2)
     assert best["fused"] == base["fused"] == 2
     assert all(row["total_us"] >= best["total_us"] for row in facts["rows"].values() if row is not base)
+
+
+def test_the_16_bit_engine_is_compared_in_its_own_form(out, monkeypatch, tmp_path):
+    monkeypatch.setattr(choice, "TABLE", tmp_path / "none.json")
+    made = build(out)
+    assert json.loads((made.folder / "manifest.json").read_text())["attention_form"]["name"] == "positions_packed"
+    whole = build(out, precision="fp16", batch=Batch(2, 2, 2), form="positions_apart")
+    assert whole.manifest["kernels"]["sm80"]["count"] == made.manifest["against_base"]["rows"]["fp16"]["kernels"]
+    packed = build(out, precision="fp16", batch=Batch(2, 2, 2), form="positions_packed")
+    assert packed.manifest["kernels"]["sm80"]["count"] > whole.manifest["kernels"]["sm80"]["count"]
 
 
 def test_attention_that_the_compiler_would_not_fuse_in_int8_stays_in_16_bits(out):
