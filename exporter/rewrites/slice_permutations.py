@@ -5,8 +5,8 @@ After: x as a grid of windows put back into rows, a shift along each axis (two S
 into windows again; each step only where the permutation has it (:func:`exporter.permutations.factored`).
 
 A variant that ``make tune`` tries on the winning form; no step of any default. Learned from TensorRT-RTX 1.7: either
-becomes as many kernels. Swin-T, FP16, sm80: 108 with both, at batch 1 and 1:8:32; what is saved are the lists of
-indices (25 kB of 144 MB at batch 1).
+becomes as many kernels. Swin-T, FP16, sm80: 96 with both, at batch 1 and 1:8:32; what is saved are the lists of
+indices (25 kB of 719 MB at batch 8).
 
 Matches: one for each Gather. Refused, with the reason recorded: indices that repeat or leave out a token, and
 permutations that are no two exchanges of axes and a shift.
