@@ -6,8 +6,8 @@ MatMul(Pad(V)). A key of zeros whose score is ``LOWEST`` has the weight exp(LOWE
 
 A variant that ``make tune`` tries on the winning form; no step of any default. Other attention libraries need it, this
 compiler does not: TensorRT-RTX 1.7's fused attention (``_gemm_mha``) takes 49 and 197 keys as they are. Swin-T, FP16,
-sm80, all attentions fused with and without: each Pad is a kernel, at batch 1 (``positions_planes``, 96 -> 120) as with a
-free batch (``positions_apart``, 96 -> 120, 719 -> 830 MB at batch 8).
+sm80, all attentions fused with and without: each Pad is a kernel, at batch 1 (``positions_planes``, 96 -> 120) as with
+a free batch (``positions_apart``, 96 -> 120, 719 -> 830 MB at batch 8).
 
 Matches: one for each attention. Refused, with the reason recorded: scores that something else reads, that are scaled
 or masked by what the image decides, or whose axis of keys is a part of another one or grows with the batch; a bias that
