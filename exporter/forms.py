@@ -74,7 +74,13 @@ def positions_planes(e: Emitter, a: Attention) -> gs.Tensor:
 
 
 def positions_apart(e: Emitter, a: Attention) -> gs.Tensor:
-    """Rows position by position, a product for each of Q, K and V; the compiler puts them together."""
+    """Rows position by position, a product for each of Q, K and V, which the compiler puts together.
+
+    It does so where none has a bias; one that has takes ``positions_packed`` where that can be.
+    """
+    p = Projections(e, a)
+    if p.shared() and any(bias is not None for bias in p.biases):
+        return positions_packed(e, a)
     return _by_position(e, a, together=False)
 
 

@@ -254,6 +254,11 @@ class Request:
     """A folder, or an address that fsspec knows, of a cache that is shared; None keeps it in ``out``."""
     command: str = ""
 
+    @property
+    def unbiased(self) -> int | None:
+        """The recipe's count; None at another image size, where windows may be padded."""
+        return self.recipe.unbiased if self.native_image else None
+
 
 @dataclass(frozen=True)
 class RewriteReport:

@@ -51,7 +51,7 @@ def lengths(model):
 
 
 @pytest.mark.parametrize("name", ["bias and mask", "cross attention", "cosine"])
-@pytest.mark.parametrize("form", ["windows", "positions_planes", "positions_apart"])
+@pytest.mark.parametrize("form", ["windows", "positions_planes"])
 def test_balanced_columns_of_queries_are_as_long_as_the_keys(form, name):
     (matches, plain), (_, after) = (
         apply("attention_form", MODELS[name], form=form, **more) for more in ({}, {"balanced": True})
@@ -127,6 +127,14 @@ def test_keys_and_values_without_a_bias_are_planes_of_one_product():
     assert ops(after).count("MatMul") == 5 and ops(after).count("Split") == 1
     (planes,) = (t.dims for t in after.graph.initializer if len(t.dims) == 3 and t.dims[0] == 2)
     assert list(planes) == [2, 6, 8]
+
+
+def test_products_apart_are_three_without_a_bias_and_else_one():
+    canonical = apply("attention_form", without_biases(attention()))[1]
+    assert ops(apply("attention_form", canonical, form="positions_apart")[1]).count("MatMul") == 6
+    biased = apply("fold_attention_biases", apply("attention_form", attention())[1])[1]  # Q keeps its
+    one, packed = (apply("attention_form", biased, form=form)[1] for form in ("positions_apart", "positions_packed"))
+    assert ops(one) == ops(packed) and ops(one).count("MatMul") == 4
 
 
 def test_names_say_which_block_a_node_belongs_to():

@@ -155,6 +155,8 @@ def test_another_image_size_whose_windows_are_padded(cache):
     made = build(cache, recipe, native_image=False, batch=Batch(1, 1, 3))
     assert made.failures == () and made.manifest["inputs"][0]["shape"][2:] == [128, 160]
     assert made.manifest["kernels"]["sm80"]["fused_attention"] == 4
+    (absorbed,) = [r for r in made.manifest["rewrites"] if r["name"] == choice.ABSORB]
+    assert absorbed["matches"] == 0  # rows of zeros come between the normalisation and the projections
 
 
 def test_a_static_batch(cache):
@@ -228,10 +230,11 @@ def test_a_rewrite_that_matches_less_often_than_due_stops_the_build(warm):
 def test_a_rewrite_can_be_left_out_and_the_manifest_says_so(cache):
     made = build(cache, without=("share_constants",))
     whole = [name for name in CANONICAL if name != "share_constants"]
-    form = ["attention_form", "join_position_terms", "cancel_permutations"]  # the form's own
+    form = [choice.ABSORB, "attention_form", choice.JOIN, "cancel_permutations"]  # the form's own
     assert [r["name"] for r in made.manifest["rewrites"]] == whole + form
     assert made.manifest["without"] == ["share_constants"]
-    assert choice.JOIN not in [r["name"] for r in build(cache, without=(choice.JOIN,)).manifest["rewrites"]]
+    for name in (choice.ABSORB, choice.JOIN):
+        assert name not in [r["name"] for r in build(cache, without=(name,)).manifest["rewrites"]]
 
 
 class BakedIn(torch.nn.Module):

@@ -21,7 +21,7 @@ def parts(build: Build) -> dict:
     if stale := chosen.stale(build.request.backend):
         build.store.warn(stale)
     return {
-        "form": rewrite.steps(chosen.steps(build.recipe.unbiased, build.request.without)),
+        "form": rewrite.steps(chosen.steps(build.request.unbiased, build.request.without)),
         "native_image": build.request.native_image,
         "versions": versions("onnx", "onnx-graphsurgeon", "onnxruntime", "numpy"),
     }
@@ -36,7 +36,7 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     model, reports = rewriting.rewrite(
         canonical,
         build.recipe,
-        steps=chosen.steps(build.recipe.unbiased, build.request.without),
+        steps=chosen.steps(build.request.unbiased, build.request.without),
         native_image=build.request.native_image,
         progress=build.note,
         answers=answers,

@@ -72,7 +72,7 @@ def make(canonical, request: Request, chosen: Choice, note: Callable[[str], None
     formed, reports = rewriting.rewrite(
         canonical,
         request.recipe,
-        steps=chosen.steps(request.recipe.unbiased, request.without),
+        steps=chosen.steps(request.unbiased, request.without),
         native_image=request.native_image,
         progress=note,
     )
