@@ -84,7 +84,7 @@ def _bare(model: onnx.ModelProto) -> Iterator[tuple[str, float]]:
     for node in model.graph.node:
         if node.op_type == "LayerNormalization" and len(node.input) == 3 and set(node.input[1:]) <= vectors.keys():
             scale, shift = (numpy_helper.to_array(vectors[name]).astype(np.float32) for name in node.input[1:])
-            if (scale == 1).all() and (shift == shift[0]).all():
+            if scale.size and shift.size and (scale == 1).all() and (shift == shift[0]).all():
                 yield node.output[0], float(shift[0])
 
 

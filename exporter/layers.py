@@ -46,13 +46,14 @@ def launched(entries: list[Kernel]) -> list[Kernel]:
     and makes one Int64, and a ``cast`` of it to a variable of the host (``hvar^53410i64``), neither with a tactic.
     """
     numbers: set[str] = set()
+    of_host: set[int] = set()
     for entry in entries:
         single = all(t.shape in ((), (1,)) and t.type in ("Int64", "Int32") for t in entry.outputs)
-        known = all(t.name in numbers for t in entry.inputs) and not entry.constants
+        known = all(t.name in numbers for t in entry.inputs) and not entry.constants and not entry.tactic
         if entry.layer_type in NUMBER_TYPES and entry.outputs and single and known:
             numbers |= {t.name for t in entry.outputs}
-    of_host = {k.name for k in entries if k.outputs and k.outputs[0].name in numbers}
-    return [k for k in entries if k.layer_type not in NO_KERNEL and k.name not in of_host]
+            of_host.add(id(entry))
+    return [k for k in entries if k.layer_type not in NO_KERNEL and id(k) not in of_host]
 
 
 def host_numbers(log: str) -> int:

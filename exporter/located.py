@@ -146,12 +146,13 @@ def _find(graph: Examined, units: Units, probe: np.ndarray, only: Collection[str
     return Located(found, named, len(probe))
 
 
-def _restored(graph: Examined, affine: tuple[np.ndarray, np.ndarray] | None, tensors: Collection[str]) -> dict:
+def _restored(graph: Examined, affine: tuple[np.ndarray, np.ndarray] | None, tensors: dict) -> dict:
     """By tensor that a bare normalisation makes: (factor, summand) by channel that make a unit's answer of it."""
     if affine is None:
         return {}
     scale, shift = affine
-    return {t: (scale, shift - graph.bare[t] * scale) for t in tensors if t in graph.bare}
+    fitting = [t for t, value in tensors.items() if t in graph.bare and value.shape[-1] == len(scale)]
+    return {t: (scale, shift - graph.bare[t] * scale) for t in fitting}
 
 
 def _groups(wanted: dict[str, list[str]], sizes: dict) -> Iterator[list[str]]:

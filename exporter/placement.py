@@ -81,6 +81,8 @@ def find(model: onnx.ModelProto) -> Placement:
     for node in model.graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
+    for output in model.graph.output:
+        readers.setdefault(output.name, []).append(onnx.NodeProto(op_type="Output"))
     products, operands, left = [], [], {}
     for node in model.graph.node:
         if node.op_type in ("Conv", "Gemm", "ConvTranspose"):

@@ -41,7 +41,7 @@ class Projections:
     def _balance(self) -> None:
         """Divide each column of K by what Q's is multiplied by, which no score sees, until both weights are as long."""
         lengths = [np.linalg.norm(weight.astype(np.float64), axis=0) for weight in self.weights[:2]]
-        if min(n.min() for n in lengths) < LEAST * max(n.max() for n in lengths):
+        if not min(n.min() for n in lengths) > LEAST * max(n.max() for n in lengths):
             return  # a column that is all but dead has no length to share
         factor = np.sqrt(lengths[1] / lengths[0])
         for i, factors in ((0, factor), (1, 1 / factor)):

@@ -78,6 +78,12 @@ def test_numbers_that_the_host_works_out_are_no_kernels():
     assert layers.host_numbers(text) == 4 and layers.host_numbers(log(HOST, ATTENTION)) == 0
 
 
+def test_a_kernel_of_the_same_name_as_a_number_stays():
+    twin = layer("reshape_n", "kgen", [("x", (8, 64))], [("y", (8, 64))])
+    again = layer("k", "kgen", [("x", (8, 64))], [("n", (8, 64))])
+    assert [k.name for k in layers.parse(log(*BEGIN, twin, again))] == ["reshape_n", "k"]
+
+
 @pytest.mark.parametrize("entry", [
     number("n", "cast", [("pixels", (1,), "Int64")]),  # of something on the device
     number("n", "reshape", shape=(2,)),
@@ -85,6 +91,7 @@ def test_numbers_that_the_host_works_out_are_no_kernels():
     number("n", "reshape", constants=[("c", (1,), "Int64")]),
     number("n", "kgen"),
     layer("n", "reshape"),
+    layer("n", "cast", [], [("n", (1,), "Int64")]),  # with a tactic
 ])  # fmt: skip
 def test_what_the_device_works_out_is_one(entry):
     text = log(entry, ATTENTION)

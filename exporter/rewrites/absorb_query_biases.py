@@ -29,7 +29,7 @@ from exporter.moves import Maps
 from exporter.rowwise import row_inputs
 from exporter.surgery import Shapes, constant, each
 
-SHIFTS = (0.25, 0.5, 1.0, 2.0, 4.0)
+SHIFTS = (0.25, 0.5, 1.0)
 """What t may be, the first at which the bias in the weight is no larger than the weight: 16 bits lose nothing by that,
 nor by a shift far above a normalised channel's rounding and below its spread of 1."""
 
@@ -58,22 +58,41 @@ def _absorb(graph: gs.Graph, norm: gs.Node, projections: set[int], shapes: Shape
         raise Refusal("something else reads it, too")
     if all(layer.bias is None for layer in layers):
         return False
-    scale = constant(norm.inputs[1])
-    shift = constant(norm.inputs[2]) if len(norm.inputs) > 2 else np.zeros_like(scale)
-    rank = len(shapes(1).shapes.get(norm.inputs[0].name) or ())
-    if row_inputs(norm, rank, len(layers[0].weight)) is None or scale.shape != shift.shape != ():
+    width, rank = len(layers[0].weight), len(shapes(1).shapes.get(norm.inputs[0].name) or ())
+    scale, shift = _vectors(norm, width)
+    if row_inputs(norm, rank, width) is None or scale is None or shift is None:
         raise Refusal("it does not normalise the channels of each token")
+    if any(values.dtype != np.float32 for layer in layers for values in (scale, layer.weight)):
+        raise Refusal("its weights are not FP32")
+    if any(
+        layer.bias is not None and _rank(layer.output, shapes) != _rank(layer.node.outputs[0], shapes)
+        for layer in layers
+    ):
+        raise Refusal("a bias adds an axis")
     kept, weights = _weights(layers, scale.astype(np.float64), shift.astype(np.float64))
     for layer, weight in zip(layers, weights, strict=True):
-        layer.node.inputs[1] = gs.Constant(f"{layer.node.name}/unbiased", weight)
+        layer.node.inputs[1] = gs.Constant(f"{layer.node.outputs[0].name}/unbiased", weight)
         if layer.bias is not None:
             replace(graph, layer.output, layer.node.outputs[0])
     norm.inputs = [
         norm.inputs[0],
-        gs.Constant(f"{norm.name}/one", np.ones(len(weights[0]), np.float32)),
-        gs.Constant(f"{norm.name}/shift", np.full(len(weights[0]), kept, np.float32)),
+        gs.Constant(f"{norm.outputs[0].name}/one", np.ones(width, np.float32)),
+        gs.Constant(f"{norm.outputs[0].name}/shift", np.full(width, kept, np.float32)),
     ]
     return True
+
+
+def _vectors(norm: gs.Node, width: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """(scale, shift) by channel, zeros for a shift that is left out; None for what is no vector of the channels."""
+    found = [constant(t) for t in norm.inputs[1:3]]
+    if len(norm.inputs) < 3 or (isinstance(norm.inputs[2], gs.Variable) and norm.inputs[2].is_empty()):
+        found = [found[0], np.zeros(width, np.float32)]
+    scale, shift = (v.reshape(-1) if v is not None and v.size in (1, width) else None for v in found)
+    return scale, shift
+
+
+def _rank(tensor: gs.Tensor, shapes: Shapes) -> int:
+    return len(shapes(1).shapes.get(tensor.name) or ())
 
 
 def _weights(layers: list[linear.Linear], scale: np.ndarray, shift: np.ndarray) -> tuple[float, list[np.ndarray]]:
@@ -86,7 +105,8 @@ def _weights(layers: list[linear.Linear], scale: np.ndarray, shift: np.ndarray) 
     kept = next((t for t in SHIFTS if largest <= t * width), None)
     if kept is None:
         raise Refusal("the bias would be larger than the weight")
-    made = [w - w.mean(0) + bias / (kept * width) for w, bias in zip(scaled, biases, strict=True)]
-    if max(np.abs(weight).max() for weight in made) > LIMIT / 4:
+    with np.errstate(invalid="ignore"):  # infinite weights
+        made = [w - w.mean(0) + bias / (kept * width) for w, bias in zip(scaled, biases, strict=True)]
+    if not np.max([np.abs(weight).max() for weight in made]) <= LIMIT / 4:
         raise Refusal("the weight would be near FP16's limit")
     return kept, [weight.astype(np.float32) for weight in made]

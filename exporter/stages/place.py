@@ -15,7 +15,7 @@ from exporter.backends import tensorrt
 from exporter.build import Build
 from exporter.errors import UsageError
 from exporter.files import write_json
-from exporter.stages import calibrate, form, typed
+from exporter.stages import calibrate, form, rewrite, typed
 from exporter.store import Entry
 from exporter.types import Batch, Request
 
@@ -46,7 +46,9 @@ wanted = calibrate.wanted
 
 def parts(build: Build) -> dict:
     request = build.request
+    own = _own(request)
     return {
+        "base_form": rewrite.steps(own.steps(request.unbiased, request.without)),
         "backend": request.backend,
         "version": tensorrt.version(request.backend),
         "target": request.targets[0],
@@ -99,12 +101,16 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
 
 def _base(build: Build, model, base: Request) -> typed.Made:
     """The typed graph of the 16-bit engine, its attention in the form that it has where nothing is quantised."""
-    from exporter.stages import rewrite
-
-    own = choice.choose(replace(build.request, precision=base.precision))
+    own = _own(build.request)
     if own.form == build.entries["form"].meta["form"]:
         return typed.finish(model, base)
     return typed.make(build.model("rewrite", rewrite.FILE), base, own, build.note)[0]
+
+
+def _own(request: Request) -> choice.Choice:
+    from exporter import registry
+
+    return choice.choose(replace(request, precision=registry.precision(request.precision.base)))
 
 
 def _candidates(at) -> list[str]:

@@ -60,6 +60,28 @@ def test_however_the_normalisation_is_written(norm):
     assert "Add" not in ops(after) and len(norm_of(after)) == 2
 
 
+@pytest.mark.parametrize("shape", [(1, 8), (1, 1, 8), (1,)])
+def test_scale_and_shift_of_another_shape(shape):
+    after = rewritten(NAME, attention(g=f32(*shape) + 2, s=f32(*shape, seed=1)), 1, close=True)
+    assert [v.shape for v in norm_of(after)] == [(8,), (8,)]
+
+
+def test_a_shift_that_is_left_out_by_its_name():
+    model = attention(norm=NORM.replace(", s)", ")"))
+    model.graph.node[0].input.append("")
+    assert "Add" not in ops(rewritten(NAME, model, 1, close=True))
+
+
+def test_nodes_without_names():
+    model = attention()
+    for node in model.graph.node:
+        node.name = ""
+    before, after = model, apply(NAME, model)[1]
+    feeds = feed(model, 3)
+    expected = run(before, feeds)["y"]
+    assert np.abs(run(after, feeds)["y"] - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
 @pytest.mark.parametrize("lines", [
     ("n = Gather <axis = 1> (l, some)",),
     ("f = Reshape (l, flat) n = Reshape (f, back)",),
@@ -83,7 +105,7 @@ def test_the_weight_carries_the_bias_and_nothing_of_the_mean():
     assert initializer(after, name).sum(0) * SHIFTS[0] == pytest.approx(wanted, rel=1e-4)
 
 
-@pytest.mark.parametrize("size, kept", [(1, 0.25), (4, 0.5), (10, 1.0), (20, 2.0), (40, 4.0)])
+@pytest.mark.parametrize("size, kept", [(1, 0.25), (4, 0.5), (10, 1.0)])
 def test_a_large_bias_takes_a_larger_shift(size, kept):
     after = rewritten(NAME, attention(bq=size * f32(8, seed=5)), 1, close=True)
     assert (norm_of(after)[1] == kept).all()
@@ -131,7 +153,11 @@ REFUSED = {
         {"norm": NORM.replace("n = ", "l = ") + " n0 = Pad (l, pads) n = Slice (n0, from, to, axis)",
          "from": i64(1), "to": i64(6), "axis": i64(1)}, ""),
     "no bias": ({"project": PROJECT.replace("q0 = MatMul (n, wq) q1 = Add (q0, bq)", "q1 = MatMul (n, wq)")}, ""),
-    "a bias larger than the weight": ({"bq": 100 * f32(8, seed=5)}, "larger than the weight"),
+    "a bias larger than the weight": ({"bq": 20 * f32(8, seed=5)}, "larger than the weight"),
+    "a weight without end": ({"wk": np.full((8, 8), np.inf, np.float32)}, "near FP16's limit"),
+    "a bias that adds an axis": (
+        {"bq": f32(1, 1, 1, 8, seed=5), "split": i64(-1, 5, 2, 4),
+         "out": "float[batch, 5, 8] y, float[1, batch, 5, 8] q1"}, "adds an axis"),
     "a weight near FP16's limit": ({"wk": 2e4 * f32(8, 8, seed=3)}, "near FP16's limit"),
     "all tokens normalised at once": (
         {"norm": NORM.replace("axis = -1", "axis = 1"), "g": f32(5, 8) + 2, "s": f32(5, 8, seed=1)},
@@ -151,7 +177,7 @@ def test_what_looks_alike_stays(case):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(2, 40), st.integers(1, 4), st.integers(0, 10**6), st.floats(0.01, 3))
+@given(st.integers(12, 40), st.integers(1, 4), st.integers(0, 10**6), st.floats(0.01, 2))
 def test_any_width_and_any_bias(features, heads, seed, size):
     width, rng = features * heads, np.random.default_rng(seed)
     drawn = {name: rng.standard_normal((width, width)).astype(np.float32) / width**0.5 for name in ("wq", "wk", "wv")}
