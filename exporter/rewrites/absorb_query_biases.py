@@ -30,8 +30,8 @@ from exporter.rowwise import row_inputs
 from exporter.surgery import Shapes, constant, each
 
 SHIFTS = (0.25, 0.5, 1.0)
-"""What t may be, the first at which the bias in the weight is no larger than the weight: 16 bits lose nothing by that,
-nor by a shift far above a normalised channel's rounding and below its spread of 1."""
+"""What t may be, the first at which the bias in the weight is no larger than the weight. From 64 channels on 16 bits
+lose nothing by it (tested); of a network of 8 channels the error grew fourfold."""
 
 TINY = float(np.finfo(np.float32).tiny)
 LIMIT = 65504.0
@@ -44,9 +44,7 @@ def apply(graph: gs.Graph, shapes: Shapes, refused: dict | None = None) -> int:
     maps = Maps(shapes)
     operands = [o for found in attention.find(graph, shapes)[0] for o in (found.q, found.k, found.v)]
     projections = {id(layer.node) for o in operands if (layer := linear.of(o.source)) is not None}
-    matches = each(graph, "LayerNormalization", lambda norm: _absorb(graph, norm, projections, shapes, maps), refused)
-    graph.cleanup().toposort()
-    return matches
+    return each(graph, "LayerNormalization", lambda norm: _absorb(graph, norm, projections, shapes, maps), refused)
 
 
 def _absorb(graph: gs.Graph, norm: gs.Node, projections: set[int], shapes: Shapes, maps: Maps) -> bool:

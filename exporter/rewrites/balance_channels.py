@@ -14,7 +14,7 @@ Before: LayerNormalization -> MatMul -> Add. After: LayerNormalization -> MatMul
 
 Matches: LayerNormalizations that were migrated and products that were given norms. Refused: a LayerNormalization that
 anything but products with weights reads; several weights in one product (planes), whose parts attention reads in
-place; what ``channels`` has no ranges of.
+place; products without a bias, behind which norms would be one more kernel; what ``channels`` has no ranges of.
 """
 
 from __future__ import annotations

@@ -98,3 +98,9 @@ def test_a_dead_channel_is_no_division_by_zero():
     weights["s"][2] = 0.0
     made, _ = balanced(graph(LN, **weights), ranges(graph(LN, **weights), "n", "m"))
     assert all(np.isfinite(initializer(made, t.name)).all() for t in made.graph.initializer)
+
+
+def test_a_product_without_a_bias_gets_no_norms():
+    model = graph(LN.replace("y = Add(m, b)", "y = Relu(m)"), **{k: v for k, v in outlier().items() if k != "b"})
+    made, (report,) = balanced(model, ranges(model, "n", "m"))
+    assert report.matches == 1 and ops(made) == ["LayerNormalization", "MatMul", "Relu"]  # migrated only
