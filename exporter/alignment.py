@@ -9,7 +9,7 @@ that nobody reads may hold a token or two of each image: those are looked for am
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -124,10 +124,14 @@ def _part(reference: np.ndarray, tensor: np.ndarray) -> Alignment | None:
 
 
 def _alignments(reference: np.ndarray, tensor: np.ndarray) -> Iterator[Alignment]:
-    """Alignments from the most to the least likely: as it is, channels elsewhere, rows in another order."""
+    """Alignments from the most to the least likely: as it is, tokens and channels exchanged, channels elsewhere, rows
+    in another order."""
     shape, axes = reference.shape, _axes(reference)
     if tensor.shape == shape or (tensor.shape[-1] == shape[-1] and axes[0] == reference.ndim - 1):
         yield Alignment(shape, 0, 0, None, distance(reference, tensor.reshape(shape)))
+    if tensor.ndim == 3 and tensor.shape == (shape[0], *shape[:0:-1]):
+        exchanged = Alignment(shape, 2, 1, None, 0.0)
+        yield replace(exchanged, distance=distance(reference, exchanged.apply(tensor)))
     for axis in axes:
         for there in _axes(tensor):
             if tensor.shape[there] == shape[axis]:
@@ -151,17 +155,24 @@ def _as_rows(tensor: np.ndarray, axis: int) -> np.ndarray:
     return np.moveaxis(tensor, axis, -1).reshape(-1, tensor.shape[axis])
 
 
-def signatures(tensor: np.ndarray) -> dict[int, np.ndarray]:
-    """By number of channels: every channel's mean and mean square, which no order of the rows changes."""
+def signatures(tensor: np.ndarray) -> dict[int | tuple[int, int], np.ndarray]:
+    """By number of channels: every channel's mean and mean square, which no order of the rows changes.
+
+    Of tokens and channels (B, T, C), which may be exchanged, also by (channels, tokens) and by (tokens, channels).
+    """
     found = {}
     with np.errstate(all="ignore"):
-        for axis in _axes(tensor):
+        for axis in (1, 2) if tensor.ndim == 3 else _axes(tensor):
             rows = _as_rows(tensor, axis)
-            found[tensor.shape[axis]] = np.concatenate([rows.mean(0), np.square(rows).mean(0)])
+            size, made = tensor.shape[axis], np.concatenate([rows.mean(0), np.square(rows).mean(0)])
+            if tensor.ndim == 3:
+                found[size, tensor.shape[3 - axis]] = made
+            if axis in _axes(tensor):
+                found[size] = made
     return found
 
 
-def likeness(first: dict[int, np.ndarray], second: dict[int, np.ndarray]) -> float:
+def likeness(first: dict, second: dict) -> float:
     """How far two tensors' signatures are apart, as a share; Inf where they have no number of channels in common."""
     best = np.inf
     with np.errstate(all="ignore"):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from exporter import choice, emitted, pipeline, rewriting
+from exporter import choice, emitted, pipeline, rewriting, samples
 from exporter.files import unwritable, write_json
-from exporter.progress import Progress
+from exporter.progress import Progress, Stage
 from exporter.stages import typed
 from exporter.types import Request, RewriteStep
 
@@ -15,20 +15,29 @@ def explain(request: Request, progress: Progress) -> dict:
     """``steps``: every rewrite that matched, with kernels and bytes of the graph after it; ``blocks``: kernels by kind.
 
     Each intermediate graph is typed and compiled as it is. The first step is the graph as it was exported;
-    ``blocks_before`` are its kernels. ``OUT/<model>/explain.<precision>.json`` keeps all of it for ``make report``.
+    ``blocks_before`` are its kernels. Every rewrite is compared with the graph before it at the smallest, an odd and
+    the largest batch of the profile (``compared_at``). ``OUT/<model>/explain.<precision>.json`` keeps all of it for
+    ``make report``.
     """
     build = pipeline.prepare(request, progress, pipeline.CANONICAL)
     model = build.model("trace", "raw.onnx")
-    first, names = _compiled(model, request, progress, "as exported")
+    with progress.stage("as exported") as line:
+        first, names = _compiled(model, request, line)
     rows = [_row("as exported", None, first, names)]
     found = None
+    batches = samples.sizes(request.batch)
+    answers: list[dict] = []
     wanted = [s for s in request.recipe.rewrites if s.name not in request.without]
     for step in (*wanted, *choice.choose(request).steps(without=request.without)):
-        changed, reports = rewriting.rewrite(model, request.recipe, steps=[_once(step)])
-        if reports[0].matches:
-            model = changed
-            found, names = _compiled(model, request, progress, _label(step))
-            rows.append(_row(_label(step), reports[0], found, names))
+        with progress.stage(_label(step)) as line:
+            line.show("ONNX Runtime, the graph beside the one before")
+            once = [_once(step)]
+            changed, reports = rewriting.rewrite(model, request.recipe, steps=once, answers=answers, batches=batches)
+            line.summary = "no match"
+            if reports[0].matches:
+                model = changed
+                found, names = _compiled(model, request, line)
+                rows.append(_row(_label(step), reports[0], found, names))
     made = {
         "model": request.recipe.name,
         "precision": request.precision.name,
@@ -37,6 +46,7 @@ def explain(request: Request, progress: Progress) -> dict:
         "targets": list(request.targets),
         "stages": {name: entry.key for name, entry in build.entries.items()},
         "form": choice.choose(request).form,
+        "compared_at": list(batches),
         "steps": rows,
         "blocks_before": _blocks(first.sized),
         "blocks": _blocks(found.sized) if found is not None else {},
@@ -63,12 +73,11 @@ def _label(step: RewriteStep) -> str:
     return f"{step.name} {' '.join(step.options.values())}".strip()
 
 
-def _compiled(model, request: Request, progress: Progress, label: str):
+def _compiled(model, request: Request, line: Stage):
     """(what the compiler emitted of the graph, its attentions' names)."""
-    with progress.stage(label) as line:
-        made, *_ = typed.make(model, request, choice.Choice(choice.CANONICAL_FORM, "as it is"), line.show)
-        found = emitted.weigh(made.model, request)
-        line.summary = f"{len(found.engine)} kernels"
+    made, *_ = typed.make(model, request, choice.Choice(choice.CANONICAL_FORM, "as it is"), line.show)
+    found = emitted.weigh(made.model, request)
+    line.summary = f"{len(found.engine)} kernels"
     return found, emitted.softmaxes(made.model)
 
 

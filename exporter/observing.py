@@ -7,7 +7,7 @@ with its channels, so that all of them are seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from math import gcd, prod
 
 import numpy as np
@@ -37,9 +37,15 @@ def batches(rows: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def channels(
-    model: onnx.ModelProto, names: Iterable[str], images: Iterable[np.ndarray], note: Callable[[int], None]
+    model: onnx.ModelProto,
+    names: Iterable[str],
+    images: Iterable[np.ndarray],
+    note: Callable[[int], None],
+    rows: Container[str] = (),
 ) -> dict[str, np.ndarray]:
-    """(C,) the largest absolute value of each channel (last axis) of every tensor in ``names``, over all images.
+    """(C,) the largest absolute value of each channel of every tensor in ``names``, over all images.
+
+    Channels are on the last axis, of the tensors in ``rows`` on the last but one.
 
     Raises :class:`UsageError` naming the tensor where a value is not finite, and where there is no image.
     """
@@ -48,7 +54,7 @@ def channels(
     found: dict[str, np.ndarray] = {}
     probe = _Probe(model)
     for name in names:
-        axes = np.arange(ranks[name] - 1)
+        axes = np.delete(np.arange(ranks[name]), -2 if name in rows else -1)
         probe.after(
             name,
             helper.make_node("Abs", [name], [f"{name}/abs"]),

@@ -7,7 +7,7 @@ that it moves more bytes than the FP16 one (540 MB against 443 MB for two layers
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 
 import onnx
@@ -21,7 +21,9 @@ from exporter.shapes import infer
 
 @dataclass(frozen=True)
 class Product:
-    """``output = activation @ weight``; ``planes`` of several weights are multiplied by the same rows at once.
+    """``output = activation @ weight``, or ``weight @ activation`` (``left``, :mod:`exporter.rewrites.token_mixing`).
+
+    ``planes`` of several weights are multiplied by the same rows at once.
 
     ``straight``: its result goes to products of two activations with nothing but movement in between, as that of an
     attention's projection without a bias does. ``paired``: its result is rounded to 8 bits, too.
@@ -34,6 +36,7 @@ class Product:
     planes: bool
     straight: bool = False
     paired: bool = True
+    left: bool = False
 
     @property
     def block(self) -> str:
@@ -76,7 +79,7 @@ def find(model: onnx.ModelProto) -> Placement:
     """Every place of an FP32 graph, in its order."""
     shapes = infer(model, 1).shapes
     weights = {t.name for t in model.graph.initializer if t.data_type == TensorProto.FLOAT}
-    big = {t.name: len(t.dims) for t in model.graph.initializer if onnxio.nbytes(t) > onnxio.LARGE}
+    big = {t.name: tuple(t.dims) for t in model.graph.initializer if onnxio.nbytes(t) > onnxio.LARGE}
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
@@ -89,21 +92,29 @@ def find(model: onnx.ModelProto) -> Placement:
             left[node.name] = f"{node.op_type} is not quantised"
         if node.op_type != "MatMul":
             continue
-        first, second = node.input
-        if second in weights and first not in weights:
-            rows = shapes.get(first) or ()
-            if second not in big or big[second] not in (2, 3):
-                left[node.name] = "its weight is no matrix"
-            elif not rows or max(rows[:-1], default=1) <= 1:
-                left[node.name] = "one row an image is no work"
-            else:
-                straight = _straight(node.output[0], readers, weights)
-                products.append(Product(node.name, first, second, node.output[0], _planes(model, second), straight))
-        elif first in weights:
-            left[node.name] = "its weight is on the left"
-        else:
+        if not any(name in weights for name in node.input):
             operands += [(node.name, i, name) for i, name in enumerate(node.input)]
+            continue
+        found = _product(node, shapes, weights, big)
+        if isinstance(found, str):
+            left[node.name] = found
+        else:
+            products.append(replace(found, straight=_straight(found.output, readers, weights)))
     return Placement(tuple(products), tuple(operands), left)
+
+
+def _product(
+    node: onnx.NodeProto, shapes: Mapping, weights: Container[str], big: Mapping[str, tuple[int, ...]]
+) -> Product | str:
+    """A MatMul with a weight as a product, or why it stays."""
+    from_left = node.input[1] not in weights
+    activation, weight = reversed(node.input) if from_left else node.input
+    dims, shape = big.get(weight, ()), shapes.get(activation) or (1,)
+    if len(dims) not in ((2,) if from_left else (2, 3)):
+        return "its weight is no matrix"
+    if (shape[-1] if from_left else max(shape[:-1], default=1)) <= 1:
+        return "one row an image is no work"
+    return Product(node.name, activation, weight, node.output[0], len(dims) == 3 and dims[0] > 1, left=from_left)
 
 
 def _straight(name: str, readers: dict[str, list[onnx.NodeProto]], weights: Container[str]) -> bool:
@@ -115,8 +126,3 @@ def _straight(name: str, readers: dict[str, list[onnx.NodeProto]], weights: Cont
         else node.op_type == "MatMul" and not any(i in weights for i in node.input)
         for node in found
     )
-
-
-def _planes(model: onnx.ModelProto, name: str) -> bool:
-    dims = next(t.dims for t in model.graph.initializer if t.name == name)
-    return len(dims) == 3 and dims[0] > 1

@@ -36,6 +36,11 @@ class Quantized:
     pairs: int
 
 
+def rows(placement: Placement) -> frozenset[str]:
+    """The tensors whose channels are rows: results of products with the weight on the left."""
+    return frozenset(p.output for p in placement.products if p.left)
+
+
 def tensors(placement: Placement) -> list[str]:
     """The activations that a placement quantises, each once: those whose ranges are needed."""
     names = [name for p in placement.products for name in (p.activation, p.output)[: 1 + p.paired]]
@@ -80,8 +85,8 @@ class _Writer:
         """Tensors whose values are 8-bit numbers already: results of a pair, and what moves them."""
 
     def product(self, node: onnx.NodeProto, at: Product) -> None:
-        node.input[0] = self.activation(at.activation)
-        node.input[1] = self.weight(at.weight)
+        node.input[int(at.left)] = self.activation(at.activation)
+        node.input[1 - at.left] = self.weight(at.weight)
         if not at.paired:
             self.nodes.append(node)
             return

@@ -1,7 +1,7 @@
 """Applies a recipe's rewrites in order: counts, checks, compares with the graph before, records.
 
 A rewrite is trusted with nothing: after each one that matched, the ONNX checker reads the graph and ONNX Runtime
-runs it beside its predecessor, at batch 1 and at an odd batch.
+runs it beside its predecessor, at batch 1 and at an odd batch; ``make explain`` asks for the profile's largest, too.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ RELATIVE = 1e-5
 """Largest difference that a rewrite may make, as a share of the output's largest absolute value."""
 
 BATCHES = (1, 3)
+"""Images that run together in a comparison, where the caller names no others: a build has no time for 32, at which
+the whole chain is compared (:mod:`exporter.parity`)."""
 
 
 def rewrite(
@@ -38,12 +40,13 @@ def rewrite(
     without: Sequence[str] = (),
     progress: Callable[[str], None] = lambda text: None,
     answers: list[dict[str, np.ndarray]] | None = None,
+    batches: Sequence[int] = BATCHES,
 ) -> tuple[onnx.ModelProto, list[RewriteReport]]:
     """``model`` after ``steps`` (the recipe's own by default), and what each one did.
 
     Exact match counts are due where ``native_image`` says that the model has the recipe's own image size, and no
     earlier rewrite was left out by ``without``. ``answers`` is what the last call's graph answered, for a call that
-    goes on from there; it is renewed in place.
+    goes on from there; it is renewed in place. ``batches`` are what each graph is run at where its batch is free.
     Raises :class:`CheckFailed` naming the rewrite where a count is not the recipe's, the graph is invalid, or
     an output moved by more than ``RELATIVE``.
     """
@@ -51,7 +54,7 @@ def rewrite(
 
     G_LOGGER.module_severity = {"": G_LOGGER.CRITICAL}  # it writes to standard output, which is the result's
     gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.ERROR
-    feeds = _feeds(model)
+    feeds = _feeds(model, batches)
     shell, arrays = onnxio.detach(model)
     graph = detached.imported(shell, arrays)
     wiring = _wiring(graph)
@@ -116,12 +119,14 @@ def shapes_of(model: onnx.ModelProto):
     return shapes
 
 
-def _feeds(model: onnx.ModelProto) -> list[dict[str, np.ndarray]]:
+def _feeds(model: onnx.ModelProto, batches: Sequence[int]) -> list[dict[str, np.ndarray]]:
+    """Noise, the same images at each batch but in another order, so that no image keeps its place."""
     spec = model.graph.input[0]
     sizes = [d.dim_value for d in spec.type.tensor_type.shape.dim][1:]
-    batches = BATCHES if onnxio.batch_is_dynamic(model) else (spec.type.tensor_type.shape.dim[0].dim_value,)
-    noise = np.random.default_rng(0).standard_normal((max(batches), *sizes), dtype=np.float32)
-    return [{spec.name: np.ascontiguousarray(noise[-batch:])} for batch in batches]
+    batches = batches if onnxio.batch_is_dynamic(model) else (spec.type.tensor_type.shape.dim[0].dim_value,)
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((max(batches), *sizes), dtype=np.float32)
+    return [{spec.name: noise[rng.permutation(max(batches))[:batch]]} for batch in batches]
 
 
 def _outputs(shell: onnx.ModelProto, arrays: detached.Arrays, feeds: list[dict]) -> list[dict[str, np.ndarray]]:

@@ -110,16 +110,21 @@ def schedule(count: int, batch: Batch, noise: bool = True) -> list[np.ndarray]:
 
     count -= 0 if noise else NOISE_ROWS
     rng = np.random.default_rng(SEED)
-    sizes = list(dict.fromkeys((batch.min, odd(batch), batch.max)))
+    due = list(sizes(batch))
     plan = []
     order = list(rng.permutation(count))
     unused = list(order)
-    while sizes or unused:
-        size = sizes.pop(0) if sizes else batch.max
+    while due or unused:
+        size = due.pop(0) if due else batch.max
         rows = [unused.pop() for _ in range(min(size, len(unused)))]
         rows += [int(i) for i in rng.choice(count, size - len(rows), replace=size - len(rows) > count)]
         plan.append(rng.permutation(np.array(rows, dtype=np.int64)))
     return plan
+
+
+def sizes(batch: Batch) -> tuple[int, ...]:
+    """The batches at which graphs are compared: the profile's smallest, an odd one, the largest, each once."""
+    return tuple(dict.fromkeys((batch.min, odd(batch), batch.max)))
 
 
 def odd(batch: Batch) -> int:

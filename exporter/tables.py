@@ -245,7 +245,8 @@ def explained(found: dict) -> None:
     """What each rewrite did, and what each block became."""
     table = ruled(
         "rewrite", ">matches", ">left alone", ">nodes", ">max error", ">kernels", ">fused", ">MB moved",
-        title=f"{found['model']} {found['precision']} batch {found['batch']} for {', '.join(found['targets'])}",
+        title=f"{found['model']} {found['precision']} batch {found['batch']} for {', '.join(found['targets'])}; each "
+        f"rewrite compared with the graph before it at batch {', '.join(map(str, found['compared_at']))}",
     )  # fmt: skip
     for row in found["steps"]:
         first = row.get("matches") is None

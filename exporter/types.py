@@ -86,6 +86,7 @@ CANONICAL = (
     "attention_form",
     "fold_attention_biases",
     "cancel_permutations",
+    "token_mixing",
     "share_constants",
 )
 """The rewrites that make an exported graph canonical, in their order, whatever the model."""

@@ -123,6 +123,11 @@ RECIPES = (
         patch_embedding=1,
     ),
     _recipe(
-        "mixer_digits", _mixer, "Tolstikhin et al. 2021, arXiv:2105.01601", (0.33, 0.02), skip=("patch_embedding",)
+        "mixer_digits",
+        _mixer,
+        "Tolstikhin et al. 2021, arXiv:2105.01601",
+        (0.33, 0.02),
+        token_mixing=4,
+        skip=("patch_embedding",),
     ),
 )

@@ -26,7 +26,7 @@ def _gmlp(few: int | None = None) -> Recipe:
         image_multiple=16,
         fixed_image=True,
         attention_blocks=0,
-        rewrites=canonical(static_shapes=1, patch_embedding=1),
+        rewrites=canonical(static_shapes=1, patch_embedding=1, token_mixing=few or 30),
     )
 
 

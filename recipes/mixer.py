@@ -17,7 +17,9 @@ PAPER = "Tolstikhin et al. 2021, arXiv:2105.01601"
 
 
 @shallow(few=2)
-def _mixer(name: str, arch: str, tag: str | None, published: tuple[float, float], few: int | None = None) -> Recipe:
+def _mixer(
+    name: str, arch: str, tag: str | None, depth: int, published: tuple[float, float], few: int | None = None
+) -> Recipe:
     return Recipe(
         name=name,
         family="mixer",
@@ -31,12 +33,12 @@ def _mixer(name: str, arch: str, tag: str | None, published: tuple[float, float]
         image_multiple=16,
         fixed_image=True,
         attention_blocks=0,
-        rewrites=canonical(static_shapes=1, skip=("patch_embedding",)),
+        rewrites=canonical(static_shapes=1, token_mixing=few or depth, skip=("patch_embedding",)),
     )
 
 
 RECIPES = (
-    _mixer("mixer_s", "mixer_s16_224", None, (18.5, 3.8)),
-    _mixer("mixer_b", "mixer_b16_224", "goog_in21k_ft_in1k", (59.9, 12.6)),
-    _mixer("mixer_l", "mixer_l16_224", "goog_in21k_ft_in1k", (208.2, 44.6)),
+    _mixer("mixer_s", "mixer_s16_224", None, 8, (18.5, 3.8)),
+    _mixer("mixer_b", "mixer_b16_224", "goog_in21k_ft_in1k", 12, (59.9, 12.6)),
+    _mixer("mixer_l", "mixer_l16_224", "goog_in21k_ft_in1k", 24, (208.2, 44.6)),
 )

@@ -14,7 +14,7 @@ from recipes._timm import adapt, build
 
 
 @shallow(few=2)
-def _resmlp(name: str, arch: str, published: tuple[float, float], few: int | None = None) -> Recipe:
+def _resmlp(name: str, arch: str, depth: int, published: tuple[float, float], few: int | None = None) -> Recipe:
     return Recipe(
         name=name,
         family="resmlp",
@@ -27,12 +27,12 @@ def _resmlp(name: str, arch: str, published: tuple[float, float], few: int | Non
         image_multiple=16,
         fixed_image=True,
         attention_blocks=0,
-        rewrites=canonical(static_shapes=1, skip=("patch_embedding",)),
+        rewrites=canonical(static_shapes=1, token_mixing=few or depth, skip=("patch_embedding",)),
     )
 
 
 RECIPES = (
-    _resmlp("resmlp_s12", "resmlp_12_224", (15.4, 3.0)),
-    _resmlp("resmlp_s24", "resmlp_24_224", (30.0, 6.0)),
-    _resmlp("resmlp_s36", "resmlp_36_224", (44.7, 8.9)),
+    _resmlp("resmlp_s12", "resmlp_12_224", 12, (15.4, 3.0)),
+    _resmlp("resmlp_s24", "resmlp_24_224", 24, (30.0, 6.0)),
+    _resmlp("resmlp_s36", "resmlp_36_224", 36, (44.7, 8.9)),
 )

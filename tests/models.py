@@ -61,6 +61,6 @@ def _tiny(like: str, name: str, build, size: int, attention_blocks: int, rewrite
 
 
 VIT = _tiny("vit_ti", "tiny_vit", _vit, 64, 2, canonical(static_shapes=17, attention_form=2))
-MIXER = _tiny("mixer_s", "tiny_mixer", _mixer, 64, 0, canonical())
+MIXER = _tiny("mixer_s", "tiny_mixer", _mixer, 64, 0, canonical(token_mixing=2))
 DETR = _tiny("detr_r50", "tiny_detr", _detr, 128, 6, canonical())
 SWIN = _tiny("swin_t", "tiny_swin", _swin, 112, 4, canonical())

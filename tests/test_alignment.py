@@ -109,3 +109,12 @@ def test_what_is_no_part_of_an_output():
     assert align(x[:, 0], x[:, 0, :1]) is None
     assert align(x, np.full((3, 32), np.nan, np.float32)).distance == np.inf
     assert align(x, x.mean(1)).distance > 0.5  # an average is no token
+
+
+def test_tokens_and_channels_that_are_exchanged_are_aligned():
+    x = values(2, 6, 49)
+    turned = np.ascontiguousarray(x.transpose(0, 2, 1))
+    assert likeness(signatures(x), signatures(turned)) == 0
+    assert likeness(signatures(x), signatures(values(2, 49, 6, seed=9))) > 0.1
+    made = align(x, turned)
+    assert made.distance == 0 and np.array_equal(made.apply(turned), x)

@@ -9,8 +9,11 @@ from exporter.backends.onnxruntime import run, session
 ROWS, IN, OUT = 6, 96, 40
 
 
-def quantised(columns=True, result=True, bias=True, seed=0):
-    """A quantised product as the tool types it for TensorRT, in FP16, and the pieces that it is made of."""
+def quantised(columns=True, result=True, bias=True, seed=0, left=False):
+    """A quantised product as the tool types it for TensorRT, in FP16, and the pieces that it is made of.
+
+    ``left``: of (ROWS, IN, 3), with the weight on the left.
+    """
     rng = np.random.default_rng(seed)
     numbers = rng.integers(-127, 128, (IN, OUT)).astype(np.int8)
     pieces = {"x_scale": np.float16(0.02), "w_scale": np.float16(0.001), "y_scale": np.float16(0.05),
@@ -19,7 +22,8 @@ def quantised(columns=True, result=True, bias=True, seed=0):
     nodes = [
         ("Cast", ["x"], "h", {"to": TensorProto.FLOAT16}), ("QuantizeLinear", ["h", "x_scale", "zero"], "xq", {}),
         ("DequantizeLinear", ["xq", "x_scale", "zero"], "xd", {}),
-        ("DequantizeLinear", ["numbers", "w_scale", "zero"], "wd", {}), ("MatMul", ["xd", "wd"], "m", {}),
+        ("DequantizeLinear", ["numbers", "w_scale", "zero"], "wd", {}),
+        ("MatMul", ["wd", "xd"] if left else ["xd", "wd"], "m", {}),
     ]  # fmt: skip
     last = "m"
     if result:
@@ -34,11 +38,13 @@ def quantised(columns=True, result=True, bias=True, seed=0):
         last = "a"
     nodes.append(("Cast", [last], "y", {"to": TensorProto.FLOAT}))
     constants = pieces | {"numbers": numbers, "zero": np.int8(0)}
+    if left:
+        constants |= {"numbers": numbers.T, "r": pieces["r"][:, None], "b": pieces["b"][:, None]}
     graph = helper.make_graph(
         [helper.make_node(op, i, [o], name=f"block/{o}", **attrs) for op, i, o, attrs in nodes],
         "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [ROWS, IN])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [ROWS, OUT])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [ROWS, IN, 3] if left else [ROWS, IN])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [ROWS, OUT, 3] if left else [ROWS, OUT])],
         [numpy_helper.from_array(np.array(v), k) for k, v in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
@@ -67,6 +73,20 @@ def test_the_product_is_one_operator_and_its_arithmetic_is_exact(seven_bits, all
     found, expected = run(session(model), {"x": x})["y"], exactly(x, p)
     unit = float(p["x_scale"] * p["w_scale"]) * 2  # of the integer sums, times the largest column
     assert np.abs(found - expected).max() <= allowed * unit
+    assert np.abs(expected).max() > 5 * np.abs(found - expected).max()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_weight_on_the_left_is_multiplied_from_the_right(bias):
+    model, p = quantised(left=True, bias=bias)
+    x = 0.01 * np.random.default_rng(1).uniform(0, 2.5, (ROWS, IN, 3)).astype(np.float32)
+    assert cpu_int8.adapt(model, False) == {"columns": 1, "unquantised": 0}
+    ops = [n.op_type for n in model.graph.node if n.op_type != "Cast"]
+    assert ops == ["QuantizeLinear", "Transpose", "MatMulIntegerToFloat", "Transpose"]
+    found = run(session(model), {"x": x})["y"]
+    expected = exactly(x.transpose(0, 2, 1), p if bias else p | {"b": 0}).transpose(0, 2, 1)
+    unit = float(p["x_scale"] * p["w_scale"]) * 2
+    assert np.abs(found - expected).max() <= 0.02 * unit  # as from the right
     assert np.abs(expected).max() > 5 * np.abs(found - expected).max()
 
 

@@ -26,6 +26,13 @@ def test_channels_and_histograms_are_what_numpy_says(model):
     assert seen["y"].largest == pytest.approx(np.abs(y).max(), rel=1e-6)
 
 
+def test_channels_may_be_rows(model):
+    images = f32(9, 5, 6, seed=1)
+    found = observing.channels(model, ["a", "y"], iter(images), lambda n: None, {"a"})
+    assert found["y"].shape == (4,)
+    np.testing.assert_array_equal(found["a"], np.maximum(images, 0).max((0, 2)))
+
+
 def test_of_a_large_tensor_a_sample_is_counted_that_sees_every_channel():
     for elements, width in ((3136 * 96, 96), (197 * 768, 768), (1 << 22, 1024), (100, 10), (7 * 35007, 35007)):
         step = observing.stride(elements, width)

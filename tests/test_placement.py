@@ -1,7 +1,8 @@
 import numpy as np
+import pytest
 from graphs import f32, graph
 
-from exporter import placement
+from exporter import placement, quantizing
 
 TEXT = """(float[B, 7, 8] x) => (float[B, 64] y) {
     q = MatMul(x, w)  k = MatMul(x, v)  t = Transpose <perm = [0, 2, 1]> (k)
@@ -39,8 +40,18 @@ def test_planes_and_weights_on_the_left_are_told_apart():
     text = "(float[B, 8, 8] x) => (float[2, N, 64] y) { l = MatMul(a, x) r = Reshape(l, k) y = MatMul(r, w) }"
     model = graph(text, a=f32(64, 8), k=np.array([1, -1, 8]), w=f32(2, 8, 64))
     found = placement.find(model)
-    assert [p.planes for p in found.products] == [True]
-    assert found.left == {"blocks.0/MatMul_0": "its weight is on the left"}
+    assert [(p.activation, p.weight, p.planes, p.left) for p in found.products] == [
+        ("x", "a", False, True),
+        ("r", "w", True, False),
+    ]
+    assert found.left == {} and quantizing.rows(found) == {"l"}
+
+
+@pytest.mark.parametrize("shape, x, why", [((2, 64, 8), "B, 8, 8", "no matrix"), ((64, 8), "B, 8, 1", "one row")])
+def test_a_weight_on_the_left_that_is_no_matrix_or_meets_one_column_stays(shape, x, why):
+    model = graph(f"(float[{x}] x) => (float[B, 64, N] y) {{ y = MatMul(a, x) }}", a=f32(*shape))
+    found = placement.find(model)
+    assert not found.products and why in found.left["blocks.0/MatMul_0"]
 
 
 def test_without_attention_what_goes_straight_to_it_keeps_its_result():

@@ -38,6 +38,20 @@ def test_it_computes_what_numpy_says(name, rounded):
     assert different.mean() < 0.01 and np.abs(got - expected).max() <= step
 
 
+def test_a_weight_on_the_left_computes_the_same():
+    """(W^T X^T)^T: the numbers of the product from the right, since a tensor's one scale does not mind its order."""
+    right = quantized("int8")
+    turned = {"w": WEIGHTS["w"].T.copy(), "r": WEIGHTS["r"][:, None], "b": WEIGHTS["b"][:, None]}
+    text = TEXT.replace("7, 32", "32, 7").replace("7, 64", "64, 7").replace("MatMul(x, w)", "MatMul(w, x)")
+    left = quantized("int8", text, **turned)
+    assert ops(left) == ops(right)
+    wanted = run(numerics.twin(right), {"x": X})["y"]
+    got = run(numerics.twin(left), {"x": X.transpose(0, 2, 1).copy()})["y"].transpose(0, 2, 1)
+    step = 2 * AMAX["m"] / 127 * WEIGHTS["r"].max()
+    different = np.abs(got - wanted) > 1e-5 * np.abs(wanted).max()  # a sum on the edge between two numbers
+    assert different.mean() < 0.01 and np.abs(got - wanted).max() <= step
+
+
 def test_the_product_writes_eight_bits_before_its_norms_and_bias():
     model = quantized("int8")
     product = next(n for n in model.graph.node if n.op_type == "MatMul")

@@ -156,13 +156,22 @@ def wrong_at_other_batches(graph, shapes):
 
 def wrong_at_one_image(graph, shapes):
     """Adds max(2 - batch, 0): wrong for one image alone."""
+    return wrong_by(graph, lambda size: (gs.Constant("two", i64(2)), size))
+
+
+def wrong_beyond_three(graph, shapes):
+    """Adds max(batch - 3, 0)."""
+    return wrong_by(graph, lambda size: (size, gs.Constant("three", i64(3))))
+
+
+def wrong_by(graph, difference):
     neg = node(graph, "Neg")
     tensors = [gs.Variable(name, kind) for name, kind in (("n", np.int64), ("less", np.int64), ("few", np.int64))]
     size, less, few = tensors
     extra, moved = gs.Variable("extra", np.float32), gs.Variable("moved", np.float32)
     graph.nodes += [
         gs.Node("Shape", "n", {"end": 1}, list(neg.inputs), [size]),
-        gs.Node("Sub", "less", inputs=[gs.Constant("two", i64(2)), size], outputs=[less]),
+        gs.Node("Sub", "less", inputs=list(difference(size)), outputs=[less]),
         gs.Node("Max", "few", inputs=[less, gs.Constant("zero", i64(0))], outputs=[few]),
         gs.Node("Cast", "extra", {"to": 1}, [few], [extra]),
         gs.Node("Add", "moved", inputs=[neg.inputs[0], extra], outputs=[moved]),
@@ -181,6 +190,20 @@ def test_a_rewrite_that_changes_the_result_is_caught(apply, output, batch, fake)
     error = caught.value
     assert "fake" in error.what and "--without fake" in error.next
     assert error.found.startswith(f"{output} moved by") and error.found.endswith(f"at batch {batch}")
+
+
+def test_a_rewrite_that_is_wrong_beyond_an_odd_batch_is_caught_where_the_largest_is_asked_for(fake):
+    rewriting.rewrite(model(), fake(wrong_beyond_three))
+    with pytest.raises(CheckFailed) as caught:
+        rewriting.rewrite(model(), fake(wrong_beyond_three), batches=(1, 3, 5))
+    assert caught.value.found.endswith("at batch 5")
+
+
+def test_an_image_keeps_no_place_from_batch_to_batch():
+    one, three, five = (feed["x"] for feed in rewriting._feeds(model(), (1, 3, 5)))
+    assert (len(one), len(three), len(five)) == (1, 3, 5)
+    assert all(row in five for row in (*one, *three))
+    assert not np.array_equal(three, five[:3]) and not np.array_equal(one, five[:1])
 
 
 def test_a_change_inside_the_tolerance_is_reported(fake):

@@ -8,7 +8,7 @@ Two steps, each a multiplication by a vector here and by its inverse there:
 * **Column norms.** X W = (X (W / r)) r, with r from the range of each column's weights and of what it computes. The
   compiler's INT8 product takes one scale for all of its weights and one for its result; with r behind it, each column
   has its own of both. TensorRT-RTX 1.7 has no epilogue for INT8 products, so r is multiplied in the kernel that adds
-  the bias, and costs nothing.
+  the bias, and costs nothing. A weight on the left (:mod:`exporter.rewrites.token_mixing`) has rows in their place.
 
 Before: LayerNormalization -> MatMul -> Add. After: LayerNormalization -> MatMul -> Mul -> Add, other constants.
 
@@ -45,7 +45,7 @@ def apply(graph: gs.Graph, shapes: Shapes, channels: Mapping[str, np.ndarray]) -
         if node.op == "LayerNormalization":
             matches += _migrate(graph, node, maps, ranges)
     for node in list(graph.nodes):
-        if node.op == "MatMul" and constant(node.inputs[1]) is not None and node.outputs[0].name in ranges:
+        if node.op == "MatMul" and node.outputs[0].name in ranges:
             matches += _normalise(graph, node, ranges[node.outputs[0].name])
     graph.cleanup().toposort()
     return matches
@@ -94,16 +94,21 @@ def _error(seen: np.ndarray, rows: np.ndarray) -> float:
 
 
 def _normalise(graph: gs.Graph, node: gs.Node, seen: np.ndarray) -> int:
-    weight = constant(node.inputs[1])
-    if weight.reshape(-1, *weight.shape[-2:]).shape[0] > 1 or weight.shape[-1] != len(seen):
+    weights = [constant(t) for t in node.inputs]
+    side = next((i for i, w in enumerate(weights) if w is not None and w.ndim > 1), None)
+    if side is None:
+        return 0
+    weight, axis = weights[side], -1 if side else -2
+    if weight.size > weight.shape[-1] * weight.shape[-2] or weight.shape[axis] != len(seen):
         return 0
     if not any(reader.op == "Add" for reader in node.outputs[0].outputs):
         return 0
-    widest = np.abs(weight).max(axis=tuple(range(weight.ndim - 1)))
+    widest = np.abs(weight).max(axis=tuple(i for i in range(weight.ndim) if i != weight.ndim + axis))
     widest = np.maximum(widest, LEAST * widest.max())
     norms = np.maximum(widest / widest.mean(), seen / seen.mean()).astype(np.float32)
     output, product = node.outputs[0], gs.Variable(f"{node.outputs[0].name}/product", node.outputs[0].dtype)
-    node.inputs[1] = gs.Constant(f"{node.name}/normalised", weight / norms)
+    norms = norms if side else norms[:, None]
+    node.inputs[side] = gs.Constant(f"{node.name}/normalised", weight / norms)
     node.outputs = [product]
     made = Emitter(graph, node).op("Mul", product, norms)
     made.inputs[0].outputs = [output]

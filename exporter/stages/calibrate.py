@@ -82,7 +82,11 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
         raise nothing(build.request)
     build.note(f"the ranges of channels, {found.name}")
     channels = observing.channels(
-        model, quantizing.tensors(at), rows(), lambda n: build.note(f"channels: {n} of {found.count} images")
+        model,
+        quantizing.tensors(at),
+        rows(),
+        lambda n: build.note(f"channels: {n} of {found.count} images"),
+        quantizing.rows(at),
     )
     dead = {name for name, values in channels.items() if not values.any()}
     channels = {name: values for name, values in channels.items() if name not in dead}

@@ -52,6 +52,19 @@ def test_columns_of_any_size_share_one_scale_afterwards():
     assert out.max() / out.min() < 10
 
 
+def test_rows_of_a_weight_on_the_left_share_one_scale_afterwards():
+    """Its LayerNormalization is not migrated: a channel is no row of this weight."""
+    weights = outlier() | {"w": f32(5, 7) * np.logspace(-3, 1, 5, dtype=np.float32)[:, None], "b": f32(5, 1)}
+    text = LN.replace("7, 12] y", "5, 8] y").replace("MatMul(n, w)", "MatMul(w, n)")
+    model = graph(text, **weights)
+    seen = observing.channels(model, ["n", "m"], iter(f32(16, 7, 8, seed=3)), lambda n: None, {"m"})
+    made, (report,) = balanced(model, seen)
+    assert report.matches == 1 and ops(made) == ["LayerNormalization", "MatMul", "Mul", "Add"]
+    product = next(n for n in made.graph.node if n.op_type == "MatMul")
+    rows = np.abs(initializer(made, product.input[0])).max(1)
+    assert rows.max() / rows.min() < 10
+
+
 def test_even_channels_are_not_migrated():
     weights = {"s": np.ones(8, np.float32), "t": np.zeros(8, np.float32), "w": f32(8, 12), "b": f32(12)}
     error = balance_channels._error
