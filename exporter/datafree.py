@@ -32,8 +32,8 @@ class DataFree:
                 self.holds(tensor)
 
     def holds(self, tensor: gs.Tensor) -> bool:
-        """Whether no input's data reaches ``tensor``."""
-        if isinstance(tensor, gs.Constant):
+        """Whether no input's data reaches ``tensor``; an optional operand that is left out brings none."""
+        if isinstance(tensor, gs.Constant) or tensor.is_empty():
             return True
         if id(tensor) not in self._free:
             node = tensor.inputs[0] if tensor.inputs else None

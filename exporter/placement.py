@@ -65,9 +65,9 @@ class Placement:
         reads 16-bit numbers rounded to 8 is fused with no attention in FP8, nor between BF16 tensors."""
         return replace(self, products=tuple(replace(p, paired=not p.straight) for p in self.products), operands=())
 
-    def without(self, blocks: frozenset[str]) -> Placement:
+    def without(self, blocks: frozenset[str], why: str = "its block loses more than it saves") -> Placement:
         """The same with nothing in ``blocks``."""
-        kept = {p.node: "its block loses more than it saves" for p in self.products if p.block in blocks}
+        kept = {p.node: why for p in self.products if p.block in blocks}
         return Placement(
             tuple(p for p in self.products if p.block not in blocks),
             tuple(o for o in self.operands if block_of(path_of(o[0])) not in blocks),

@@ -61,6 +61,10 @@ def adapt(state_dict: dict, module) -> dict:
     return renamed
 
 
+WIDE = {"bfloat16": ("(model)", "class_labels_classifier", "bbox_predictor",
+                     *(f"bbox_predictor.layers.{i}" for i in range(3)))}  # fmt: skip
+"""The heads, behind the decoder's last normalisation."""
+
 RECIPES = (
     Recipe(
         name="detr_r50",
@@ -83,7 +87,8 @@ RECIPES = (
         batch=Batch(1, 2, 8),
         head=("class_labels_classifier.weight",),
         head_extra=1,
-        rewrites=canonical(static_shapes=184, fold_constants=2, fold_data_free=11, attention_form=18),
+        wide=WIDE,
+        rewrites=canonical(static_shapes=184, fold_constants=2, fold_data_free=18, attention_form=18),
         attention_blocks=18,
         fused_attention={"fp16": 18, "bf16": 18},
     ),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from exporter.errors import UsageError, nearest
+from exporter.naming import ROOT, block_of
 from exporter.types import canonical
 
 if TYPE_CHECKING:
@@ -34,6 +35,13 @@ def attentions(module: torch.nn.Module) -> int:
         there and not any(other.startswith(f"{name}.") and inner for other, inner in named.items())
         for name, there in named.items()
     )
+
+
+def box_heads(module: torch.nn.Module) -> tuple[str, ...]:
+    """The blocks of a detector that make classes and boxes, with what it does to them itself."""
+    paths = (name for name, _ in module.named_modules())
+    found = (path for path in paths if any(word in path for word in ("bbox", "class", "score")))
+    return ROOT, *dict.fromkeys(map(block_of, found))
 
 
 def millions(module: torch.nn.Module) -> float:

@@ -42,10 +42,16 @@ def parts(build: Build) -> dict:
         "io": build.request.io,
         "precision_code": source(f"exporter.precisions.{name.replace('-', '_')}"),
         "keep_fp32": sorted(build.request.precision.keep_fp32),
+        "wide": sorted(wide(build.request)),
         "images": samples.fingerprint(build.images) if build.request.precision.element_type == "float16" else None,
         "static_batch": build.request.batch.opt if build.request.batch.static else None,
         "versions": versions("onnx", "ml-dtypes", "numpy"),
     }
+
+
+def wide(request: Request) -> frozenset[str]:
+    """The blocks that the recipe computes in FP32 around the precision's narrow type."""
+    return frozenset(request.recipe.wide.get(request.precision.element_type, ()))
 
 
 @dataclass
@@ -102,7 +108,7 @@ def finish(
     """Quantise the placement ``at`` by ``amax`` where given, then type, then fix the batch; ``model`` stays as it is.
 
     ``observed``: the ranges of the tensors, where they are known; what is beyond the type stays in FP32. ``islands``:
-    blocks, or parts of them, that stay in FP32 whatever they hold.
+    blocks, or parts of them, that stay in FP32 whatever they hold, as the recipe's own do.
     """
     import onnx
 
@@ -113,9 +119,9 @@ def finish(
     observed, quantized, left = observed or {}, (), {}
     beyond = probe.beyond(observed, "float16") if observed else {}
     if at is not None:
-        at = at.ranged(amax)
+        at = at.without(wide(request), "its block computes in FP32").ranged(amax)
         quantized, left = quantizing.quantize(copy, at, amax, request.precision).nodes, at.left
-    typed = casting.cast(copy, request.precision, request.io, beyond, islands)
+    typed = casting.cast(copy, request.precision, request.io, beyond, islands | wide(request))
     if request.batch.static:
         onnxio.fix_batch(typed.model, request.batch.opt)
     note("checking model.onnx")

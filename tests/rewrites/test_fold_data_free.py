@@ -17,6 +17,8 @@ FOUND = {
     + "to = Concat <axis = 0> (b, ones)\n e = Expand (table, to)\n y = Add (x, e)",
     "ones of the batch": BATCH + "to = Concat <axis = 0> (b, size)\n o = ConstantOfShape (to)\n s = CumSum (o, axis)\n"
     "c = Cos (s)\n y = Mul (x, c)",
+    "an operand that is left out": BATCH
+    + "to = Concat <axis = 0> (b, ones)\n e = Expand (table, to)\n c = Clip (e, , most)\n y = Add (x, c)",
     "a condition": BATCH + "to = Concat <axis = 0> (b, ones)\n e = Expand (yes, to)\n y = Where (e, x, table)",
     "a table of the shape": "s = Shape <start = 1, end = 2> (x)\n n = Squeeze (s)\n r = Range (zero, n, one)\n"
     "f = Cast <to = 1> (r)\n u = Unsqueeze (f, last)\n y = Add (u, x)",
@@ -30,6 +32,7 @@ VALUES = {
     "axis": np.int64(1),
     "zero": np.int64(0),
     "one": np.int64(1),
+    "most": np.float32(0.5),
     "last": i64(1),
 }
 
