@@ -46,7 +46,8 @@ def rewrite(
 
     Exact match counts are due where ``native_image`` says that the model has the recipe's own image size, and no
     earlier rewrite was left out by ``without``. ``answers`` is what the last call's graph answered, for a call that
-    goes on from there; it is renewed in place. ``batches`` are what each graph is run at where its batch is free.
+    goes on from there; it is renewed in place. ``batches`` are what each graph is run at where its batch is free; with
+    none nothing is run, and a report has no error: for a graph that is weighed and not built.
     Raises :class:`CheckFailed` naming the rewrite where a count is not the recipe's, the graph is invalid, or
     an output moved by more than ``RELATIVE``.
     """
@@ -79,14 +80,15 @@ def rewrite(
                 onnxio.check(changed)
             applied = time.perf_counter()
             _check_interface(shell, changed, step, recipe)
-            before = before or _outputs(shell, arrays, feeds)
-            with _blaming(step, recipe):
-                after = _outputs(changed, weights, feeds)
-            error = _compare(before, after, step, recipe)
-            shell, arrays, before, shapes, wiring = changed, weights, after, shapes_of(changed), _wiring(graph)
+            if feeds:
+                before = before or _outputs(shell, arrays, feeds)
+                with _blaming(step, recipe):
+                    after = _outputs(changed, weights, feeds)
+                error, before = _compare(before, after, step, recipe), after
+            shell, arrays, shapes, wiring = changed, weights, shapes_of(changed), _wiring(graph)
         seconds = (round(applied - started, 3), round(time.perf_counter() - applied, 3))
         reports.append(RewriteReport(step.name, matches, nodes, len(shell.graph.node), error, *seconds, refused))
-    if answers is not None:
+    if answers is not None and feeds:
         answers[:] = before
     changed = any(report.matches for report in reports)
     return detached.whole(shell, arrays) if changed else model, reports
@@ -121,6 +123,8 @@ def shapes_of(model: onnx.ModelProto):
 
 def _feeds(model: onnx.ModelProto, batches: Sequence[int]) -> list[dict[str, np.ndarray]]:
     """Noise, the same images at each batch but in another order, so that no image keeps its place."""
+    if not batches:
+        return []
     spec = model.graph.input[0]
     sizes = [d.dim_value for d in spec.type.tensor_type.shape.dim][1:]
     batches = batches if onnxio.batch_is_dynamic(model) else (spec.type.tensor_type.shape.dim[0].dim_value,)

@@ -199,6 +199,15 @@ def test_a_rewrite_that_is_wrong_beyond_an_odd_batch_is_caught_where_the_largest
     assert caught.value.found.endswith("at batch 5")
 
 
+def test_with_no_batch_nothing_is_run_and_no_error_is_claimed(fake, monkeypatch):
+    monkeypatch.setattr(rewriting, "_outputs", None)
+    answers = []
+    after, (report,) = rewriting.rewrite(model(), steps(("remove_identities", 2)), batches=(), answers=answers)
+    assert report.max_abs_error is None and answers == [] and sorted(ops(after)) == ["Mul", "Neg"]
+    with pytest.raises(CheckFailed):
+        rewriting.rewrite(model(), steps(("remove_identities", 3)), batches=())
+
+
 def test_an_image_keeps_no_place_from_batch_to_batch():
     one, three, five = (feed["x"] for feed in rewriting._feeds(model(), (1, 3, 5)))
     assert (len(one), len(three), len(five)) == (1, 3, 5)

@@ -68,10 +68,13 @@ class Made:
         return self.typed.model
 
 
-def make(canonical, request: Request, chosen: Choice, note: Callable[[str], None] = lambda text: None):
+def make(
+    canonical, request: Request, chosen: Choice, note: Callable[[str], None] = lambda text: None, proven: bool = True
+):
     """(the typed graph of a canonical one, reports of the rewrites): attention in a form, then the 16-bit precision.
 
-    What ``make tune`` and ``make explain`` compile: no images are looked at, nothing is quantised.
+    What ``make tune`` and ``make explain`` compile: no images are looked at, nothing is quantised. Without ``proven``
+    the rewrites are counted and checked, and what they compute is not compared: for what is only weighed.
     """
     from exporter import rewriting
 
@@ -81,6 +84,7 @@ def make(canonical, request: Request, chosen: Choice, note: Callable[[str], None
         steps=chosen.steps(request.unbiased, request.without),
         native_image=request.native_image,
         progress=note,
+        batches=rewriting.BATCHES if proven else (),
     )
     return finish(formed, request, note), reports
 
