@@ -63,6 +63,10 @@ class Refusal(Exception):
     """Why a rewrite leaves something as it is that looks like its pattern; the manifest records it."""
 
 
+class Declined(Refusal):
+    """A refusal for the sake of the weights: the pattern is there, and the next checkpoint may have it rewritten."""
+
+
 def nearest(word: str, choices, count: int = 3) -> str:
     """The ``count`` choices closest in spelling to ``word`` in lower case, or all of them when there are few."""
     import difflib

@@ -21,6 +21,7 @@ from exporter import detached, onnxio, queries
 from exporter.backends import onnxruntime as ort_backend
 from exporter.errors import CheckFailed
 from exporter.shapes import Inferred, infer
+from exporter.surgery import Numbers
 from exporter.types import Recipe, RewriteReport, RewriteStep
 
 RELATIVE = 1e-5
@@ -72,7 +73,8 @@ def rewrite(
         if not matches and _wiring(graph) != wiring:
             graph = detached.imported(shell, arrays)  # what it changed without a match is not kept
         if not without:
-            _check_count(step, matches, recipe, native_image)
+            declined = sum(isinstance(why, Numbers) for why in refused.values())
+            _check_count(step, matches + declined, recipe, native_image)
         applied = time.perf_counter()
         if matches:
             with _blaming(step, recipe):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from exporter.errors import Refusal
+from exporter.errors import Declined, Refusal
 from exporter.shapes import Inferred
 
 Shapes = Callable[[int], Inferred]
@@ -31,10 +31,15 @@ class Probes:
         return map(self.shapes, PROBES)
 
 
+class Numbers(str):
+    """Why a match was left as it is, for its weights' sake: it counts as one that was found."""
+
+
 def each(graph: gs.Graph, op: str, rewrite: Callable[[gs.Node], bool], refused: dict[str, str] | None) -> int:
     """``rewrite`` every node of an operator; returns how many it says it rewrote.
 
-    A :class:`Refusal` that it raises leaves the node as it is; ``refused`` is filled with reasons by node name.
+    A :class:`Refusal` that it raises leaves the node as it is; ``refused`` is filled with reasons by node name, those
+    of a :class:`Declined` as ``Numbers``.
     """
     matches = 0
     for node in [n for n in graph.nodes if n.op == op]:
@@ -42,7 +47,7 @@ def each(graph: gs.Graph, op: str, rewrite: Callable[[gs.Node], bool], refused: 
             matches += rewrite(node)
         except Refusal as reason:
             if refused is not None:
-                refused[node.name] = str(reason)
+                refused[node.name] = Numbers(reason) if isinstance(reason, Declined) else str(reason)
     graph.cleanup().toposort()
     return matches
 
