@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from graphs import apply, f32, graph, initializer, ops, rewritten
+from graphs import apply, f32, feed, graph, initializer, ops, rewritten, run, with_outputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,11 +24,31 @@ MLP = f"""t = {SWAP} (x)  m = MatMul (t, w)  a = Add (m, b)  g = Gelu (a)
 def test_an_mlp_over_the_tokens_is_multiplied_from_the_left():
     before = mixed(MLP)
     after = rewritten(NAME, before, 1, close=True)
-    assert ops(after) == ["MatMul", "Add", "Gelu", "MatMul", "Add", "Add"]
-    kept = [n.name for n in before.graph.node if n.op_type != "Transpose"]
-    assert [n.name for n in after.graph.node] == kept
-    assert np.array_equal(initializer(after, after.graph.node[0].input[0]), WEIGHTS["w"].T)
-    assert initializer(after, after.graph.node[1].input[1]).shape == (7, 1)
+    found = [n for n in after.graph.node if n.op_type != "Reshape"]
+    assert [n.op_type for n in found] == ["MatMul", "Add", "Gelu", "MatMul", "Add", "Add"]
+    assert [n.name for n in found] == [n.name for n in before.graph.node if n.op_type != "Transpose"]
+    assert np.array_equal(initializer(after, found[0].input[0]), WEIGHTS["w"].T)
+    assert initializer(after, found[1].input[1]).shape == (7, 1)
+
+
+def test_the_sum_with_the_residual_is_on_rows():
+    after = rewritten(NAME, with_outputs(mixed(MLP), "d"), 0)  # the mixed values are read elsewhere
+    assert "Reshape" not in ops(after)
+    after = with_outputs(rewritten(NAME, mixed(MLP), 1, close=True), "y/rows")
+    assert run(after, feed(after, 3))["y/rows"].shape == (15, 6)
+    assert ops(after).count("Reshape") == 3
+
+
+@pytest.mark.parametrize("sum, used", [
+    ("y = Add (u, r)", {"r": f32(5, 6)}),
+    ("r = ReduceMean <keepdims = 1> (x, axis)  y = Add (r, u)", {"axis": np.int64([1])}),
+    ("y = Mul (u, x)", {}),
+    ("s = Mul (u, r)  y = Add (s, x)", {"r": f32(6)}),
+])  # fmt: skip
+def test_another_sum_is_left_as_it_is(sum, used):
+    model = graph(f"(float[batch, 5, 6] x) => (float[batch, 5, 6] y) {{ t = {SWAP} (x)  m = MatMul (t, w)  "
+                  f"u = {SWAP} (m)  {sum} }}", w=f32(5, 5), **used)  # fmt: skip
+    assert "Reshape" not in ops(rewritten(NAME, model, 1, close=True))
 
 
 SINGLE = f"t = {SWAP} (x)  m = MatMul (t, w)  y = {SWAP} (m)"
