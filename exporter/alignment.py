@@ -155,10 +155,10 @@ def _as_rows(tensor: np.ndarray, axis: int) -> np.ndarray:
     return np.moveaxis(tensor, axis, -1).reshape(-1, tensor.shape[axis])
 
 
-def signatures(tensor: np.ndarray) -> dict[int | tuple[int, int], np.ndarray]:
+def signatures(tensor: np.ndarray) -> dict[int | tuple, np.ndarray]:
     """By number of channels: every channel's mean and mean square, which no order of the rows changes.
 
-    Of tokens and channels (B, T, C), which may be exchanged, also by (channels, tokens) and by (tokens, channels).
+    Those of (B, T, C) also by ("own", C, T), and of its tokens, were they channels, by ("exchanged", T, C).
     """
     found = {}
     with np.errstate(all="ignore"):
@@ -166,18 +166,24 @@ def signatures(tensor: np.ndarray) -> dict[int | tuple[int, int], np.ndarray]:
             rows = _as_rows(tensor, axis)
             size, made = tensor.shape[axis], np.concatenate([rows.mean(0), np.square(rows).mean(0)])
             if tensor.ndim == 3:
-                found[size, tensor.shape[3 - axis]] = made
+                found["own" if axis == 2 else "exchanged", size, tensor.shape[3 - axis]] = made
             if axis in _axes(tensor):
                 found[size] = made
     return found
 
 
 def likeness(first: dict, second: dict) -> float:
-    """How far two tensors' signatures are apart, as a share; Inf where they have no number of channels in common."""
+    """How far two tensors' signatures are apart, as a share; Inf where they have no number of channels in common.
+
+    The second one's tokens and channels may be exchanged.
+    """
     best = np.inf
     with np.errstate(all="ignore"):
-        for channels in first.keys() & second.keys():
-            a, b = first[channels], second[channels]
+        for channels, a in first.items():
+            other = ("exchanged", *channels[1:]) if isinstance(channels, tuple) else channels
+            if other not in second or (isinstance(channels, tuple) and channels[0] != "own"):
+                continue
+            b = second[other]
             best = min(best, float(np.nan_to_num(np.linalg.norm(b - a) / (np.linalg.norm(a) + 1e-30), nan=np.inf)))
     return best
 

@@ -42,11 +42,12 @@ def cast(
     io: str = "fp32",
     beyond: Mapping[str, str] | None = None,
     islands: Collection[str] = (),
+    wide: Collection[str] = (),
 ) -> Typed:
     """Type ``model`` (FP32, edited in place) for ``precision``; inputs and outputs are FP32 or, by ``io``, its type.
 
     ``beyond``: tensors that leave the type's range, and why; nodes that make or read them stay in FP32. ``islands``:
-    blocks or parts of blocks (:mod:`exporter.naming`) all of whose nodes do.
+    blocks or parts of blocks (:mod:`exporter.naming`) all of whose nodes do, ``wide`` modules.
 
     Raises :class:`UsageError` for a graph with control flow, whose bodies are not typed.
     """
@@ -64,7 +65,7 @@ def cast(
             )
     opsets.raise_to(model)
     types = infer(model).types
-    kept = keeping.kept(model, precision, types, beyond, islands)
+    kept = keeping.kept(model, precision, types, beyond, islands, wide)
     typed = _Caster(model, target, types, kept).run(io)
     del model.graph.value_info[:]
     return typed

@@ -94,7 +94,8 @@ class _Edit:
         matrix = numpy_helper.to_array(self.values[weight.input[0]])
         matrix = matrix if side else matrix.T
         dims = [matrix.shape[-1]] if side else [matrix.shape[-1], 1]
-        if columns is None or list(columns.dims) != dims:
+        rank = len(self.shapes.get(product.output[0]) or ())
+        if columns is None or list(columns.dims) != dims or (not side and not rank):
             return False
         quantise = self.quantised(product, 1 - side)
         if quantise is None:
@@ -115,7 +116,7 @@ class _Edit:
         self.dropped += chain
         result = chain[-1].output[0]
         if not side:
-            inputs[0], result = self.transpose(product, inputs[0], result, len(self.shapes[product.output[0]]))
+            inputs[0], result = self.transpose(product, inputs[0], result, rank)
         product.op_type, product.domain = "MatMulIntegerToFloat", DOMAIN
         product.output[0] = result
         del product.input[:]

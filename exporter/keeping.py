@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from exporter.naming import block_of, part_of, path_of
+from exporter.naming import block_of, inside, part_of, path_of
 from exporter.types import Precision
 
 MOVES = frozenset(
@@ -47,12 +47,13 @@ def kept(
     types: dict[str, int],
     beyond: Mapping[str, str] | None = None,
     islands: Collection[str] = (),
+    wide: Collection[str] = (),
 ) -> dict[str, str]:
     """The nodes of an FP32 graph, in topological order, that stay in FP32, by name, with the reason.
 
     ``types`` are the element types of its tensors; nodes that no float enters or leaves stay what they are. ``beyond``
     says why tensors were seen to leave the type's range (:mod:`exporter.probe`): who makes and who reads them stays.
-    ``islands`` are blocks and parts of blocks that stay whole.
+    ``islands`` are blocks and parts of blocks that stay whole, ``wide`` modules that do.
     """
     beyond = beyond or {}
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None)
@@ -62,6 +63,8 @@ def kept(
         path = path_of(node.name)
         if (island := next((p for p in (block_of(path), part_of(path)) if p in islands), None)) is not None:
             found[node.name] = f"{island} is an island in FP32, for the error's sake"
+        elif (module := inside(path, wide)) is not None:
+            found[node.name] = f"{module} computes in FP32 around {precision.element_type}, by the recipe"
         elif node.domain in ("", "ai.onnx") and not _defined(node.op_type, opset, precision.element_type):
             found[node.name] = f"ONNX defines no {node.op_type} of {precision.element_type}"
         elif node.op_type in precision.keep_fp32:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 ROOT = "(model)"
 """What stands for the module itself, outside of every child."""
 
@@ -32,6 +34,11 @@ def block_of(path: str) -> str:
 
 CONTAINERS = frozenset({"blocks", "layers", "layer", "stages", "block"})
 """Names under which libraries number the blocks of a stage."""
+
+
+def inside(path: str, roots: Collection[str]) -> str | None:
+    """The one of the modules ``roots`` that a path is, or lies in; ROOT stands for what lies in no module at all."""
+    return next((r for r in roots if path == r or path.startswith(f"{r}.") or (r == ROOT and not path)), None)
 
 
 def part_of(path: str) -> str:

@@ -7,7 +7,7 @@ that it moves more bytes than the FP16 one (540 MB against 443 MB for two layers
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass, replace
 
 import onnx
@@ -15,7 +15,7 @@ from onnx import TensorProto
 
 from exporter import onnxio
 from exporter.keeping import MOVES
-from exporter.naming import block_of, path_of
+from exporter.naming import block_of, inside, path_of
 from exporter.shapes import infer
 
 
@@ -65,9 +65,18 @@ class Placement:
         reads 16-bit numbers rounded to 8 is fused with no attention in FP8, nor between BF16 tensors."""
         return replace(self, products=tuple(replace(p, paired=not p.straight) for p in self.products), operands=())
 
-    def without(self, blocks: frozenset[str], why: str = "its block loses more than it saves") -> Placement:
+    def outside(self, modules: Collection[str]) -> Placement:
+        """The same with nothing in ``modules``, which compute in FP32."""
+        there = {p.node for p in self.products if inside(path_of(p.node), modules) is not None}
+        return Placement(
+            tuple(p for p in self.products if p.node not in there),
+            tuple(o for o in self.operands if inside(path_of(o[0]), modules) is None),
+            self.left | dict.fromkeys(sorted(there), "its module computes in FP32"),
+        )
+
+    def without(self, blocks: frozenset[str]) -> Placement:
         """The same with nothing in ``blocks``."""
-        kept = {p.node: why for p in self.products if p.block in blocks}
+        kept = {p.node: "its block loses more than it saves" for p in self.products if p.block in blocks}
         return Placement(
             tuple(p for p in self.products if p.block not in blocks),
             tuple(o for o in self.operands if block_of(path_of(o[0])) not in blocks),

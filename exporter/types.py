@@ -162,7 +162,7 @@ class Recipe:
     attention_blocks: int | None = None
     fused_attention: Mapping[str, int] = field(default_factory=dict)
     wide: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Blocks that compute in FP32 around a narrow type, by its name: of a box's place BF16 tells 256 apart."""
+    """Modules that compute in FP32 around a narrow type, by its name: of a box's place BF16 tells 256 apart."""
     unbiased: int | None = None
     """Normalisations whose projections need no bias in 16 bits (``absorb_query_biases``); None if nobody counted."""
     tolerances: Mapping[str, Tolerance] = field(default_factory=lambda: TOLERANCES)

@@ -61,8 +61,7 @@ def adapt(state_dict: dict, module) -> dict:
     return renamed
 
 
-WIDE = {"bfloat16": ("(model)", "class_labels_classifier", "bbox_predictor",
-                     *(f"bbox_predictor.layers.{i}" for i in range(3)))}  # fmt: skip
+WIDE = {"bfloat16": ("(model)", "class_labels_classifier", "bbox_predictor")}
 """The heads, behind the decoder's last normalisation."""
 
 RECIPES = (

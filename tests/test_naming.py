@@ -1,6 +1,6 @@
 import pytest
 
-from exporter.naming import ROOT, block_of, part_of, path_of
+from exporter.naming import ROOT, block_of, inside, part_of, path_of
 
 
 @pytest.mark.parametrize("name, path", [
@@ -31,3 +31,11 @@ def test_block_of(path, block):
 ])  # fmt: skip
 def test_the_part_of_a_block(path, part):
     assert part_of(path) == part != block_of(path)
+
+
+def test_a_path_lies_in_a_module_or_is_one():
+    roots = (ROOT, "head", "model.decoder.box")
+    assert [inside(p, roots) for p in ("", "head", "head.fc.0", "model.decoder.box", "model.decoder.box.1")] == [
+        ROOT, "head", "head", "model.decoder.box", "model.decoder.box",
+    ]  # fmt: skip
+    assert [inside(p, roots) for p in ("heads", "model", "model.decoder", "model.decoder.boxes")] == [None] * 4

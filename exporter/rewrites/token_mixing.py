@@ -36,6 +36,9 @@ from exporter.errors import Refusal
 from exporter.rowwise import BINARY, UNARY
 from exporter.surgery import Shapes, constant, each
 
+BATCHES = (2, 3)
+"""At which shapes are looked at."""
+
 
 @dataclass(frozen=True)
 class Chain:
@@ -48,22 +51,23 @@ class Chain:
 def apply(graph: gs.Graph, shapes: Shapes, refused: dict | None = None) -> int:
     """Rewrite in place; returns the number of chains; ``refused`` is filled with reasons by the Transpose's name."""
     outputs = {id(t) for t in graph.outputs}
-    mixed: list[gs.Tensor] = []
+    mixed: list[tuple[gs.Tensor, str]] = []
     matches = each(graph, "Transpose", lambda node: _rewrite(graph, node, outputs, mixed), refused)
-    for tensor in mixed:
-        _sum_rows(graph, tensor, shapes)
+    for tensor, name in mixed:
+        _sum_rows(graph, tensor, [shapes(batch).shapes.get(name) for batch in BATCHES], shapes)
     graph.cleanup().toposort()
     return matches
 
 
-def _rewrite(graph: gs.Graph, start: gs.Node, outputs: set[int], mixed: list[gs.Tensor]) -> bool:
+def _rewrite(graph: gs.Graph, start: gs.Node, outputs: set[int], mixed: list[tuple[gs.Tensor, str]]) -> bool:
+    """Rewrite the chain behind one Transpose; ``mixed`` gets what it makes and the name that ``shapes`` has for it."""
     if not start.outputs or not _exchanges(start) or len(start.outputs[0].outputs) != 1:
         return False
     chain = _chain(start, outputs)
     if chain is None:
         return False
     rank = len(start.attrs["perm"])
-    tensor = start.inputs[0]
+    tensor, name = start.inputs[0], chain.ends[0].outputs[0].name
     for node in chain.nodes:
         _turn(node, tensor, rank)
         tensor = node.outputs[0]
@@ -75,7 +79,7 @@ def _rewrite(graph: gs.Graph, start: gs.Node, outputs: set[int], mixed: list[gs.
         replace(graph, result, tensor)
         if id(result) in outputs:
             tensor = result  # it has the output's name now
-    mixed.append(tensor)
+    mixed.append((tensor, name))
     return True
 
 
@@ -123,8 +127,9 @@ def _turns(node: gs.Node, data: gs.Tensor, rank: int) -> bool:
 
 def _turn(node: gs.Node, data: gs.Tensor, rank: int) -> None:
     """``node`` on ``data``, whose last two axes are exchanged."""
+    name = node.outputs[0].name
     if node.op == "MatMul":
-        node.inputs = [gs.Constant(f"{node.name}/left", np.ascontiguousarray(constant(node.inputs[1]).T)), data]
+        node.inputs = [gs.Constant(f"{name}/left", np.ascontiguousarray(constant(node.inputs[1]).T)), data]
         return
     for i, tensor in enumerate(node.inputs):
         value = constant(tensor)
@@ -132,24 +137,21 @@ def _turn(node: gs.Node, data: gs.Tensor, rank: int) -> None:
             node.inputs[i] = data
         elif value.size > 1:
             rows = value.reshape((1,) * max(0, 2 - value.ndim) + value.shape).swapaxes(-1, -2)
-            node.inputs[i] = gs.Constant(f"{node.name}/column", np.ascontiguousarray(rows))
+            node.inputs[i] = gs.Constant(f"{name}/column", np.ascontiguousarray(rows))
 
 
-def _sum_rows(graph: gs.Graph, tensor: gs.Tensor, shapes: Shapes) -> None:
-    """Write the sum with a residual that alone reads ``tensor`` on rows of channels."""
+def _sum_rows(graph: gs.Graph, tensor: gs.Tensor, shape: list[tuple[int, ...] | None], shapes: Shapes) -> None:
+    """Write the sum with a residual that alone reads ``tensor``, of a ``shape`` at ``BATCHES``, on rows of channels."""
     if len(tensor.outputs) != 1 or tensor.outputs[0].op != "Add" or any(tensor is t for t in graph.outputs):
         return
     node, result = tensor.outputs[0], tensor.outputs[0].outputs[0]
     (residual,) = [t for t in node.inputs if t is not tensor] or [tensor]
-    if constant(residual) is not None:
+    others = [[shapes(batch).shapes.get(t.name) for batch in BATCHES] for t in (residual, result) if t is not tensor]
+    if constant(residual) is not None or None in shape or any(other != shape for other in others):
         return
-    sizes = [[shapes(batch).shapes.get(t.name) for t in (residual, result)] for batch in (2, 3)]
-    if (
-        any(None in pair or pair[0] != pair[1] or len(pair[0]) != 3 for pair in sizes)
-        or sizes[0][0][1:] != sizes[1][0][1:]
-    ):
+    tokens, channels = shape[0][-2:]
+    if any(len(s) != 3 or s[1:] != (tokens, channels) or min(s) < 1 for s in shape):
         return
-    tokens, channels = sizes[0][0][1:]
     e = Emitter(graph, node)
     node.inputs = [e.reshape(t, -1, channels) for t in node.inputs]
     node.outputs = [gs.Variable(f"{result.name}/rows", result.dtype)]

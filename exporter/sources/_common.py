@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from exporter.errors import UsageError, nearest
-from exporter.naming import ROOT, block_of
+from exporter.naming import ROOT, inside
 from exporter.types import canonical
 
 if TYPE_CHECKING:
@@ -38,10 +38,13 @@ def attentions(module: torch.nn.Module) -> int:
 
 
 def box_heads(module: torch.nn.Module) -> tuple[str, ...]:
-    """The blocks of a detector that make classes and boxes, with what it does to them itself."""
-    paths = (name for name, _ in module.named_modules())
-    found = (path for path in paths if any(word in path for word in ("bbox", "class", "score")))
-    return ROOT, *dict.fromkeys(map(block_of, found))
+    """The modules of a detector that make classes and boxes, by their names, and what it does to those itself."""
+    found = [ROOT]
+    for path, _ in module.named_modules():
+        name = path.rpartition(".")[2]
+        if any(word in name for word in ("bbox", "class", "score")) and inside(path, found) is None:
+            found.append(path)
+    return tuple(found)
 
 
 def millions(module: torch.nn.Module) -> float:

@@ -58,6 +58,7 @@ def parts(build: Build) -> dict:
         "keep_fp32": sorted(request.precision.keep_fp32),
         "backend": request.backend,
         "version": tensorrt.version(request.backend),
+        "wide": sorted(typed.wide(request)),
         "target": request.targets[0],
         "batch": request.batch.opt,
         "images": samples.fingerprint(build.images),

@@ -30,6 +30,8 @@ REWRITING = (
     "exporter.projections",
     "exporter.forms",
     "exporter.emit",
+    "exporter.spreads",
+    "exporter.rewrites.remove_expansions",
     "exporter.backends.onnxruntime",
 )
 """Modules that any rewrite may stand on."""

@@ -50,7 +50,7 @@ def parts(build: Build) -> dict:
 
 
 def wide(request: Request) -> frozenset[str]:
-    """The blocks that the recipe computes in FP32 around the precision's narrow type."""
+    """The modules that the recipe computes in FP32 around the precision's narrow type."""
     return frozenset(request.recipe.wide.get(request.precision.element_type, ()))
 
 
@@ -123,9 +123,9 @@ def finish(
     observed, quantized, left = observed or {}, (), {}
     beyond = probe.beyond(observed, "float16") if observed else {}
     if at is not None:
-        at = at.without(wide(request), "its block computes in FP32").ranged(amax)
+        at = at.outside(wide(request)).ranged(amax)
         quantized, left = quantizing.quantize(copy, at, amax, request.precision).nodes, at.left
-    typed = casting.cast(copy, request.precision, request.io, beyond, islands | wide(request))
+    typed = casting.cast(copy, request.precision, request.io, beyond, islands, wide(request))
     if request.batch.static:
         onnxio.fix_batch(typed.model, request.batch.opt)
     note("checking model.onnx")

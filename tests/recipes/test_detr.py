@@ -35,7 +35,7 @@ def test_around_bf16_boxes_and_classes_are_made_in_fp32(asked, precision, heads)
     assert heads not in [kind for name, kind in products.items() if "fc1" in name] or precision == "fp16"
     if precision == "int8-bf16":
         left = build.entries["type"].meta["left"]
-        assert [n for n, why in left.items() if why == "its block computes in FP32" and "bbox" in n]
+        assert [n for n, why in left.items() if why == "its module computes in FP32" and "bbox" in n]
 
 
 def test_the_recipes_heads_are_those_of_any_detector():

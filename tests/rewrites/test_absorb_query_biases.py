@@ -147,6 +147,20 @@ def test_massive_channels_are_left_alone_which_the_count_does_not_mind(monkeypat
     assert behind > 4 * before  # what it is spared from: an error more than twice as large
 
 
+@pytest.mark.parametrize("shape", [(1, 64), (1, 1, 64)])
+def test_massive_channels_are_seen_whatever_shape_the_scale_has(shape):
+    model = massive()
+    scale = next(t for t in model.graph.initializer if t.name == "g")
+    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale).reshape(shape), "g"))
+    assert apply(NAME, model)[0] == 0
+
+
+def test_what_noise_takes_out_of_fp32_is_left_alone():
+    model, why = massive(), {}
+    model.graph.node[0].op_type, model.graph.node[0].input[:] = "Sqrt", ["x"]
+    assert apply(NAME, model, refused=why)[0] == 0 and "cannot be told" in "".join(why.values())
+
+
 def massive():
     model = wide(16, 4, 0, 0.5)
     offset, scale = np.zeros(64, np.float32), np.full(64, 170.0, np.float32)
@@ -184,7 +198,9 @@ REFUSED = {
          "from": i64(1), "to": i64(6), "axis": i64(1)}, ""),
     "no bias": ({"project": PROJECT.replace("q0 = MatMul (n, wq) q1 = Add (q0, bq)", "q1 = MatMul (n, wq)")}, ""),
     "a bias larger than the weight": ({"bq": 20 * f32(8, seed=5)}, "times as large"),
-    "a weight without end": ({"wk": np.full((8, 8), np.inf, np.float32)}, "near FP16's limit"),
+    "a weight without end": ({"wk": np.full((8, 8), np.inf, np.float32)}, "not finite"),
+    "a bias that is no number": ({"bq": np.full(8, np.nan, np.float32)}, "not finite"),
+    "a weight of zeros": ({name: np.zeros((8, 8), np.float32) for name in ("wq", "wk", "wv")}, "times as large"),
     "a bias that adds an axis": (
         {"bq": f32(1, 1, 1, 8, seed=5), "split": i64(-1, 5, 2, 4),
          "out": "float[batch, 5, 8] y, float[1, batch, 5, 8] q1"}, "adds an axis"),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from graphs import apply, f32, feed, graph, initializer, ops, rewritten, run, with_outputs
+from graphs import apply, assert_close, f32, feed, graph, initializer, ops, rewritten, run, with_outputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,11 +44,39 @@ def test_the_sum_with_the_residual_is_on_rows():
     ("r = ReduceMean <keepdims = 1> (x, axis)  y = Add (r, u)", {"axis": np.int64([1])}),
     ("y = Mul (u, x)", {}),
     ("s = Mul (u, r)  y = Add (s, x)", {"r": f32(6)}),
+    ("r = ReduceMean <keepdims = 1> (x, axis)  y = Add (u, r)", {"axis": np.int64([0])}),
 ])  # fmt: skip
 def test_another_sum_is_left_as_it_is(sum, used):
     model = graph(f"(float[batch, 5, 6] x) => (float[batch, 5, 6] y) {{ t = {SWAP} (x)  m = MatMul (t, w)  "
                   f"u = {SWAP} (m)  {sum} }}", w=f32(5, 5), **used)  # fmt: skip
     assert "Reshape" not in ops(rewritten(NAME, model, 1, close=True))
+
+
+@pytest.mark.parametrize("source, weight", [
+    ("s = ReduceMean <keepdims = 1> (x, axis)", (5, 5)),  # one channel, repeated for all
+    ("s = Neg (x)", (5, 1)),  # one token, repeated for all
+])  # fmt: skip
+def test_a_sum_that_repeats_what_was_mixed_is_left_as_it_is(source, weight):
+    text = f"{source}  t = {SWAP} (s)  m = MatMul (t, w)  u = {SWAP} (m)  y = Add (u, x)"
+    used = {"axis": np.int64([2])} if "axis" in source else {}
+    for out in (5, 6):
+        size = weight if out == 5 else tuple(6 if n == 5 else n for n in weight)
+        model = graph(f"(float[batch, {out}, 6] x) => (float[batch, {out}, 6] y) {{ {text} }}", w=f32(*size), **used)
+        assert "Reshape" not in ops(rewritten(NAME, model, 1, close=True))
+
+
+def test_a_size_that_is_not_known_is_left_as_it_is():
+    model = mixed(MLP, "batch, 5, c", "batch, 5, c")
+    assert "Reshape" not in ops(rewritten(NAME, model, 1, close=True))
+
+
+def test_nodes_without_names():
+    model = mixed(
+        f"t = {SWAP} (x)  m = MatMul (t, w)  a = Add (m, b)  n = MatMul (a, v)  d = Add (n, c)  y = {SWAP} (d)"
+    )
+    for node in model.graph.node:
+        node.name = ""
+    assert_close(model, apply(NAME, model)[1])
 
 
 SINGLE = f"t = {SWAP} (x)  m = MatMul (t, w)  y = {SWAP} (m)"
