@@ -39,11 +39,12 @@ def tune(request: Request, progress: Progress) -> dict:
         )
     build = pipeline.prepare(request, progress, pipeline.CANONICAL)
     canonical = build.model("rewrite", "model.fp32.onnx")
+    answers = build.entries["rewrite"].memory.get("answers", ())
     candidates: dict[str, dict] = {}
 
     def try_out(form: str) -> None:
         with progress.stage(form) as line:
-            candidates[form] = row = _candidate(canonical, request, form, line.show)
+            candidates[form] = row = _candidate(canonical, answers, request, form, line.show)
             line.summary = ", ".join(f"{k} {v}" for k, v in row.items() if k != "seconds")
 
     for form in FORMS:
@@ -70,11 +71,11 @@ def winner(candidates: dict[str, dict]) -> str:
     return min(scored, key=lambda form: rank(scored[form]))
 
 
-def _candidate(canonical, request: Request, form: str, note) -> dict:
+def _candidate(canonical, answers, request: Request, form: str, note) -> dict:
     """A form's score, or why the graph or the compiler refuses it."""
     started = time.perf_counter()
     try:
-        made, reports = typed.make(canonical, request, choice.Choice(form, "a candidate"), note)
+        made, reports = typed.make(canonical, request, choice.Choice(form, "a candidate"), note, answers=answers)
     except CheckFailed as error:
         return {"refused": f"{error.what}: {error.found}"}
     refused = {why for r in reports if r.name == "attention_form" for why in r.refused.values()}

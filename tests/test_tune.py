@@ -60,11 +60,11 @@ def test_among_equals_the_first_wins_and_what_is_refused_never():
 
 
 def test_a_form_that_fails_its_comparison_is_refused_and_loses_no_other(monkeypatch, tmp_path):
-    def fail(*args):
+    def fail(*args, **named):
         raise CheckFailed("the rewrite pad_keys changed what the model computes", found="logits moved by 0.3")
 
     monkeypatch.setattr(tune.typed, "make", fail)
-    row = tune._candidate(None, request(tmp_path), "windows+pad_keys", print)
+    row = tune._candidate(None, (), request(tmp_path), "windows+pad_keys", print)
     assert row == {"refused": "the rewrite pad_keys changed what the model computes: logits moved by 0.3"}
     with pytest.raises(CheckFailed, match="no form") as told:
         tune.winner({"windows+pad_keys": row})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,12 +69,18 @@ class Made:
 
 
 def make(
-    canonical, request: Request, chosen: Choice, note: Callable[[str], None] = lambda text: None, proven: bool = True
+    canonical,
+    request: Request,
+    chosen: Choice,
+    note: Callable[[str], None] = lambda text: None,
+    proven: bool = True,
+    answers: Sequence[dict] = (),
 ):
     """(the typed graph of a canonical one, reports of the rewrites): attention in a form, then the 16-bit precision.
 
     What ``make tune`` and ``make explain`` compile: no images are looked at, nothing is quantised. Without ``proven``
-    the rewrites are counted and checked, and what they compute is not compared: for what is only weighed.
+    the rewrites are counted and checked, and what they compute is not compared: for what is only weighed. ``answers``
+    are the canonical graph's, where they are known.
     """
     from exporter import rewriting
 
@@ -85,6 +91,7 @@ def make(
         native_image=request.native_image,
         progress=note,
         batches=rewriting.BATCHES if proven else (),
+        answers=list(answers),
     )
     return finish(formed, request, note), reports
 
