@@ -87,7 +87,9 @@ RECIPES = (
         head=("class_labels_classifier.weight",),
         head_extra=1,
         wide=WIDE,
-        rewrites=canonical(static_shapes=184, fold_constants=2, fold_data_free=18, attention_form=18),
+        rewrites=canonical(
+            static_shapes=184, fold_constants=2, fold_data_free=18, fold_batch_normalization=106, attention_form=18
+        ),
         attention_blocks=18,
         fused_attention={"fp16": 18, "bf16": 18},
     ),

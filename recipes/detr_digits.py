@@ -149,7 +149,7 @@ RECIPES = (
         head=("class_labels_classifier.weight",),
         head_extra=1,
         wide=detr.WIDE,
-        rewrites=canonical(static_shapes=84, fold_data_free=8, attention_form=8),
+        rewrites=canonical(static_shapes=84, fold_data_free=8, fold_batch_normalization=16, attention_form=8),
         attention_blocks=8,
         fused_attention={"fp16": 8, "bf16": 8},
         calibration=calibration,
