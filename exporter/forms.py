@@ -10,6 +10,9 @@ All compute the same. What differs is which copies a compiler needs between the 
   read a part of what a generated kernel wrote, and adding a bias makes it one. So what has no bias is one product:
   K and V, whose biases can be moved away exactly (:mod:`exporter.rewrites.fold_attention_biases`), and Q where a
   LayerNormalization in front can carry its bias (:mod:`exporter.rewrites.absorb_query_biases`), else Q is another.
+* Products of the same rows it puts together itself, whatever is behind them: where Q has a bias and K has not, and V is
+  of other rows (DETR's), it copies both parts and then adds. One product with one bias is one copy for both: 90 -> 85
+  kernels of the DETR for digits, 210 -> 198 of DETR-R50.
 * With a free batch a product that the graph slices is copied after all. Three products that the compiler itself puts
   together are not (``positions_apart``): it lists two numbers for each of two parts, which the host works out. Where
   a bias is left, one product with it and one copy is best (``positions_packed``).
@@ -57,19 +60,15 @@ def windows_operator(e: Emitter, a: Attention) -> gs.Tensor:
 
 def positions_packed(e: Emitter, a: Attention) -> gs.Tensor:
     """Rows position by position, one projection whose columns are head by head (Q, K, V of the first, ...)."""
-    p = _shared(e, a)
-    weight, bias = p.packed()
-    heads, features = a.q.columns.shape
-    order = np.arange(3 * heads * features).reshape(3, heads, features).transpose(1, 0, 2).reshape(-1)
-    made = p.e.op("MatMul", p.input(0, True), weight[:, order])
-    made = with_bias(p.e, made, None if bias is None else bias[order])
-    made = e.transpose(e.reshape(made, a.tokens, -1, 3 * features), 1, 0, 2)
-    q, k, v = e.op("Split", made, np.array([features] * 3), outputs=3, axis=2)
-    return _attend_by_position(e, a, unit(e, q, a.q), e.transpose(unit(e, k, a.k), 0, 2, 1), v)
+    heads = _head_by_head(e, _shared(e, a), [0, 1, 2])
+    return _attend_by_position(e, a, heads[0], e.transpose(heads[1], 0, 2, 1), heads[2])
 
 
 def positions_planes(e: Emitter, a: Attention) -> gs.Tensor:
-    """Rows position by position; what has no bias and the same input is one product with a plane for each."""
+    """Rows position by position; what has no bias and the same input is one product with a plane for each.
+
+    One without a bias beside one with it is one product whose columns are head by head.
+    """
     return _by_position(e, a, together=True)
 
 
@@ -87,15 +86,20 @@ def positions_apart(e: Emitter, a: Attention) -> gs.Tensor:
 def _by_position(e: Emitter, a: Attention, together: bool) -> gs.Tensor:
     p = Projections(e, a)
     heads: dict[int, gs.Tensor] = {}
-    bare: dict[tuple, list[int]] = {}
+    alike: dict[tuple, list[int]] = {}
     for i in range(3):
-        x = p.input(i, True)
-        if p.biases[i] is None:
-            bare.setdefault((id(x), p.weights[i].shape) if together else (i,), []).append(i)
-        else:
-            product = p.e.op("MatMul", p.e.reshape(x, 1, -1, len(p.weights[i])), p.weights[i][None])
+        alike.setdefault((id(p.input(i, True)), p.weights[i].shape), []).append(i)
+    bare: list[list[int]] = []
+    for group in alike.values():
+        plain = [i for i in group if p.biases[i] is None]
+        if len(plain) == 1 and len(group) == 2:
+            heads |= _head_by_head(e, p, group)
+            continue
+        bare += [plain] if together else [[i] for i in plain]
+        for i in set(group) - set(plain):
+            product = p.e.op("MatMul", p.e.reshape(p.input(i, True), 1, -1, len(p.weights[i])), p.weights[i][None])
             heads[i] = _position_heads(e, p, i, p.e.op("Add", product, p.biases[i]))
-    for group in bare.values():
+    for group in filter(None, bare):
         x = p.e.reshape(p.input(group[0], True), 1, -1, len(p.weights[group[0]]))
         planes = p.e.op("MatMul", x, np.stack([p.weights[i] for i in group]))
         parts = [planes]
@@ -103,6 +107,19 @@ def _by_position(e: Emitter, a: Attention, together: bool) -> gs.Tensor:
             parts = e.op("Split", planes, np.array([1] * len(group)), outputs=len(group), axis=0)
         heads |= {i: _position_heads(e, p, i, part) for i, part in zip(group, parts, strict=True)}
     return _attend_by_position(e, a, heads[0], e.transpose(heads[1], 0, 2, 1), heads[2])
+
+
+def _head_by_head(e: Emitter, p: Projections, group: list[int]) -> dict[int, gs.Tensor]:
+    """(B W H, N, D) of projections of the same rows, out of one product: all of the first head, then of the next."""
+    count, (heads, features) = len(group), p.operands[group[0]].columns.shape
+    weight, bias = p.packed(group)
+    order = np.arange(count * heads * features).reshape(count, heads, features).transpose(1, 0, 2).reshape(-1)
+    made = p.e.op("MatMul", p.input(group[0], True), weight[:, order])
+    made = with_bias(p.e, made, None if bias is None else bias[order])
+    tokens = p.operands[group[0]].rows.shape[1]
+    made = e.transpose(e.reshape(made, tokens, -1, count * features), 1, 0, 2)
+    parts = e.op("Split", made, np.array([features] * count), outputs=count, axis=2)
+    return {i: unit(e, part, p.operands[i]) for i, part in zip(group, parts, strict=True)}
 
 
 def _shared(e: Emitter, a: Attention) -> Projections:
@@ -115,7 +132,7 @@ def _shared(e: Emitter, a: Attention) -> Projections:
 def _packed_heads(e: Emitter, a: Attention) -> list[gs.Tensor]:
     """(B, W, H, N, D) of Q, K and V out of one projection."""
     p = _shared(e, a)
-    weight, bias = p.packed()
+    weight, bias = p.packed([0, 1, 2])
     made = with_bias(p.e, p.e.op("MatMul", p.input(0, False), weight), bias)
     heads, features = a.q.columns.shape
     made = e.transpose(e.reshape(made, -1, a.windows, a.tokens, 3 * heads, features), 0, 1, 3, 2, 4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_graphsurgeon as gs
 
@@ -69,14 +71,13 @@ class Projections:
             self._rows[key] = made
         return self._rows[key]
 
-    def packed(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """All three as one layer; a missing bias is zeros where another has one."""
-        weight = np.concatenate(self.weights, 1)
-        if all(bias is None for bias in self.biases):
+    def packed(self, group: Sequence[int]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Several of them as one layer; a missing bias is zeros where another has one."""
+        weights, biases = ([those[i] for i in group] for those in (self.weights, self.biases))
+        weight = np.concatenate(weights, 1)
+        if all(bias is None for bias in biases):
             return weight, None
-        filled = [
-            np.zeros(w.shape[1], w.dtype) if b is None else b for w, b in zip(self.weights, self.biases, strict=True)
-        ]
+        filled = [np.zeros(w.shape[1], w.dtype) if b is None else b for w, b in zip(weights, biases, strict=True)]
         return weight, np.concatenate(filled)
 
 
