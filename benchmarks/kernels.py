@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Iterator
 from importlib.metadata import version
 
 from exporter import choice, emitted, kernels, pipeline, request, roofline
@@ -29,16 +30,16 @@ COLUMNS = ("model", "batch", "graph", "kernels", "signal/wait, host numbers", "f
 
 
 def main(*models: str) -> None:
-    rows = []
+    for cells in (COLUMNS, ("---",) * len(COLUMNS)):
+        print("| " + " | ".join(cells) + " |", flush=True)
     with tempfile.TemporaryDirectory() as out:
         for model in models or CASES:
             for batch in CASES.get(model, ("1", "32")):
-                rows += measure(model, batch, out)
-    for cells in (COLUMNS, ("---",) * len(COLUMNS), *rows):
-        print("| " + " | ".join(map(str, cells)) + " |")
+                for cells in measure(model, batch, out):
+                    print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
-def measure(model: str, batch: str, out: str) -> list[tuple]:
+def measure(model: str, batch: str, out: str) -> Iterator[tuple]:
     """A row for each graph: as exported, simplified by others, and in the form that ``make engine`` builds."""
     asked = request.parse(model, "fp16", batch=batch, target=TARGET, weights="random", out=out)
     build = pipeline.prepare(asked, Progress(quiet=True), pipeline.CANONICAL)
@@ -50,7 +51,8 @@ def measure(model: str, batch: str, out: str) -> list[tuple]:
         *((name, graph, as_exported) for name, graph in simplified(raw)),
         (chosen.form, build.model("rewrite", "model.fp32.onnx"), chosen),
     )
-    return [_row(model, batch, label, graph, asked, form) for label, graph, form in graphs]
+    for label, graph, form in graphs:
+        yield _row(model, batch, label, graph, asked, form)
 
 
 def simplified(raw):
@@ -77,7 +79,6 @@ def _row(model: str, batch: str, label: str, graph, asked, form) -> tuple:
     names = emitted.softmaxes(made.model)
     totals = kernels.totals(found.engine, found.sized, names)
     floor = roofline.microseconds(found.sized, roofline.CHIPS[TARGET])
-    print(f"{model} batch {batch} {label}: {totals.count} kernels", file=sys.stderr, flush=True)
     return (
         model, batch, label, totals.count, f"{found.synchronisations}, {found.host_numbers}",
         f"{totals.fused_attention}/{len(names)}", f"{totals.bytes_moved / 1e6:.0f}", f"{totals.flops / 1e9:.1f}",
