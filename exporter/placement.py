@@ -66,12 +66,12 @@ class Placement:
         return replace(self, products=tuple(replace(p, paired=not p.straight) for p in self.products), operands=())
 
     def outside(self, modules: Collection[str]) -> Placement:
-        """The same with nothing in ``modules``, which compute in FP32."""
+        """The same with nothing in ``modules``, which the recipe keeps out."""
         there = {p.node for p in self.products if inside(path_of(p.node), modules) is not None}
         return Placement(
             tuple(p for p in self.products if p.node not in there),
             tuple(o for o in self.operands if inside(path_of(o[0]), modules) is None),
-            self.left | dict.fromkeys(sorted(there), "its module computes in FP32"),
+            self.left | dict.fromkeys(sorted(there), "the recipe keeps its module wider"),
         )
 
     def without(self, blocks: frozenset[str]) -> Placement:

@@ -162,7 +162,8 @@ class Recipe:
     attention_blocks: int | None = None
     fused_attention: Mapping[str, int] = field(default_factory=dict)
     wide: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Modules that compute in FP32 around a narrow type, by its name: of a box's place BF16 tells 256 apart."""
+    """Modules that a narrow type, by its name, is kept out of: FP32 in place of BF16, 16 bits in place of 8. Of a box's
+    place BF16 tells 256 apart, E4M3 16."""
     unbiased: int | None = None
     """Normalisations whose projections need no bias in 16 bits (``absorb_query_biases``); None if nobody counted."""
     tolerances: Mapping[str, Tolerance] = field(default_factory=lambda: TOLERANCES)

@@ -61,8 +61,14 @@ def adapt(state_dict: dict, module) -> dict:
     return renamed
 
 
-WIDE = {"bfloat16": ("(model)", "class_labels_classifier", "bbox_predictor")}
-"""The heads, behind the decoder's last normalisation."""
+HEADS = ("(model)", "class_labels_classifier", "bbox_predictor")
+"""What is behind the decoder's last normalisation."""
+
+EIGHT_BITS_OUT = (*HEADS, "model.decoder")
+"""The decoder works on a hundred queries: little for 8 bits to win, and each rounding reaches the boxes. Of the DETR
+for digits FP8 loses 1.84 points of AP50 with it, 0.19 without, where it is 1.05 times as fast as FP16 and not 0.91."""
+
+WIDE = {"bfloat16": HEADS, "int8": EIGHT_BITS_OUT, "float8_e4m3fn": EIGHT_BITS_OUT}
 
 RECIPES = (
     Recipe(

@@ -1,10 +1,11 @@
 """Channels of a wide and of a narrow range brought together, exactly, before they share one scale of eight bits.
 
-Two steps, each a multiplication by a vector here and by its inverse there:
+Three steps, each a multiplication by a vector here and by its inverse there:
 
 * **Migration** (Xiao et al. 2022, SmoothQuant, arXiv:2211.10438). A LayerNormalization's scale and shift are divided
   by m, the rows of the weights that read it are multiplied by m: LN(x) W = (LN(x) / m) (m W). An outlier channel goes
   into the weights, which have a scale for each column. m is chosen by the error that it leaves, 1 among the choices.
+* **Through a ReLU** the same: max(0, x W + b) V = max(0, (x W + b) / m) m V, with m in the columns of W and in b.
 * **Column norms.** X W = (X (W / r)) r, with r from the range of each column's weights and of what it computes. The
   compiler's INT8 product takes one scale for all of its weights and one for its result; with r behind it, each column
   has its own of both. TensorRT-RTX 1.7 has no epilogue for INT8 products, so r is multiplied in the kernel that adds
@@ -12,7 +13,7 @@ Two steps, each a multiplication by a vector here and by its inverse there:
 
 Before: LayerNormalization -> MatMul -> Add. After: LayerNormalization -> MatMul -> Mul -> Add, other constants.
 
-Matches: LayerNormalizations that were migrated and products that were given norms. Refused: a LayerNormalization that
+Matches: LayerNormalizations and ReLUs that were migrated and products that were given norms. Refused: one that
 anything but products with weights reads; several weights in one product (planes), whose parts attention reads in
 place; products without a bias, behind which norms would be one more kernel; what ``channels`` has no ranges of.
 """
@@ -44,6 +45,8 @@ def apply(graph: gs.Graph, shapes: Shapes, channels: Mapping[str, np.ndarray]) -
     for node in list(graph.nodes):
         if node.op == "LayerNormalization":
             matches += _migrate(graph, node, maps, ranges)
+        elif node.op == "Relu":
+            matches += _migrate_relu(graph, node, maps, ranges)
     for node in list(graph.nodes):
         if node.op == "MatMul" and node.outputs[0].name in ranges:
             matches += _normalise(graph, node, ranges[node.outputs[0].name])
@@ -70,6 +73,30 @@ def _migrate(graph: gs.Graph, norm: gs.Node, maps: Maps, ranges: Mapping[str, np
         norm.inputs[i] = gs.Constant(f"{norm.name}/migrated_{i}", constant(norm.inputs[i]) / moved)
     for reader, weight in zip(readers, weights, strict=True):
         reader.inputs[1] = gs.Constant(f"{reader.name}/migrated", weight * moved[:, None])
+    return 1
+
+
+def _migrate_relu(graph: gs.Graph, node: gs.Node, maps: Maps, ranges: dict[str, np.ndarray]) -> int:
+    layer, readers = linear.of(node.inputs[0]), linear.products(graph, node.outputs[0], maps)
+    alone = len(node.inputs[0].outputs) == 1 and not any(node.inputs[0] is t for t in graph.outputs)
+    if layer is None or layer.node.op != "MatMul" or not alone or not readers:
+        return 0
+    weights = [constant(r.inputs[1]) for r in readers]
+    if any(r.inputs[0].name not in ranges or w.ndim != 2 for r, w in zip(readers, weights, strict=True)):
+        return 0
+    moved = _migration(np.max([ranges[r.inputs[0].name] for r in readers], 0), np.concatenate(weights, 1))
+    if moved is None:
+        return 0
+    layer.node.inputs[1] = gs.Constant(f"{layer.node.outputs[0].name}/migrated", layer.weight / moved)
+    if layer.bias is not None:
+        adder = layer.output.inputs[0]
+        index = next(i for i, t in enumerate(adder.inputs) if constant(t) is not None)
+        adder.inputs[index] = gs.Constant(f"{layer.output.name}/migrated", layer.bias / moved)
+    for reader, weight in zip(readers, weights, strict=True):
+        reader.inputs[1] = gs.Constant(f"{reader.outputs[0].name}/migrated", weight * moved[:, None])
+    product = layer.node.outputs[0].name
+    if product in ranges:
+        ranges[product] = ranges[product] / moved
     return 1
 
 

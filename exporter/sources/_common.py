@@ -47,6 +47,12 @@ def box_heads(module: torch.nn.Module) -> tuple[str, ...]:
     return tuple(found)
 
 
+def kept_wide(module: torch.nn.Module) -> dict[str, tuple[str, ...]]:
+    """A detector's ``wide``: its heads around BF16, in 8 bits its decoder of a few queries, too."""
+    heads = box_heads(module)
+    return {"bfloat16": heads} | dict.fromkeys(("int8", "float8_e4m3fn"), (*heads, "model.decoder"))
+
+
 def millions(module: torch.nn.Module) -> float:
     """Parameters in millions."""
     return round(sum(p.numel() for p in module.parameters()) / 1e6, 1)

@@ -74,7 +74,7 @@ def recipe(name: str) -> Recipe:
         published=(common.millions(module), 0.0),
         image_multiple=32 if detects or family in ("swin", "swin_v2") else getattr(config, "patch_size", 1),
         fixed_image=family is None,
-        wide={"bfloat16": common.box_heads(module)} if detects else {},
+        wide=common.kept_wide(module) if detects else {},
         **common.contract(module, family),
     )
 

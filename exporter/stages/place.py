@@ -51,7 +51,7 @@ def parts(build: Build) -> dict:
         "base_form": rewrite.steps(own.steps(request.unbiased, request.without)),
         "backend": request.backend,
         "version": tensorrt.version(request.backend),
-        "wide": sorted(typed.wide(request)),
+        "wide": [sorted(typed.wide(request)), sorted(typed.unquantized(request))],
         "target": request.targets[0],
         "batch": request.batch.opt,
         "precision": request.precision.name,
@@ -71,7 +71,7 @@ def run(build: Build, folder: Path) -> tuple[dict, dict]:
     rows[base.precision.name], kernels[base.precision.name] = _score(_base(build, model, base), base)
     channels, amax = calibrate.found(build)
     balanced, reports = calibrate.balance(model, build, channels)
-    at = placement.find(balanced).outside(typed.wide(request))
+    at = placement.find(balanced).outside(typed.unquantized(request))
     for name in _candidates(at):
         build.note(f"{request.precision.name}: {name}")
         made = typed.finish(balanced, fixed, amax=amax, at=chosen(at, name))

@@ -42,7 +42,7 @@ def parts(build: Build) -> dict:
         "io": build.request.io,
         "precision_code": source(f"exporter.precisions.{name.replace('-', '_')}"),
         "keep_fp32": sorted(build.request.precision.keep_fp32),
-        "wide": sorted(wide(build.request)),
+        "wide": [sorted(wide(build.request)), sorted(unquantized(build.request))],
         "images": samples.fingerprint(build.images) if build.request.precision.element_type == "float16" else None,
         "static_batch": build.request.batch.opt if build.request.batch.static else None,
         "versions": versions("onnx", "ml-dtypes", "numpy"),
@@ -52,6 +52,11 @@ def parts(build: Build) -> dict:
 def wide(request: Request) -> frozenset[str]:
     """The modules that the recipe computes in FP32 around the precision's narrow type."""
     return frozenset(request.recipe.wide.get(request.precision.element_type, ()))
+
+
+def unquantized(request: Request) -> frozenset[str]:
+    """The modules that the recipe keeps the precision's 8-bit type out of."""
+    return wide(request) | frozenset(request.recipe.wide.get(request.precision.quantized, ()))
 
 
 @dataclass
@@ -130,7 +135,7 @@ def finish(
     observed, quantized, left = observed or {}, (), {}
     beyond = probe.beyond(observed, "float16") if observed else {}
     if at is not None:
-        at = at.outside(wide(request)).ranged(amax)
+        at = at.outside(unquantized(request)).ranged(amax)
         quantized, left = quantizing.quantize(copy, at, amax, request.precision).nodes, at.left
     typed = casting.cast(copy, request.precision, request.io, beyond, islands, wide(request))
     if request.batch.static:

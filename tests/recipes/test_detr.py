@@ -35,10 +35,12 @@ def test_around_bf16_boxes_and_classes_are_made_in_fp32(asked, precision, heads)
     assert heads not in [kind for name, kind in products.items() if "fc1" in name] or precision == "fp16"
     if precision == "int8-bf16":
         left = build.entries["type"].meta["left"]
-        assert [n for n, why in left.items() if why == "its module computes in FP32" and "bbox" in n]
+        kept = [n for n, why in left.items() if why == "the recipe keeps its module wider"]
+        assert all(any(word in n for n in kept) for word in ("bbox", "class_labels", "model.decoder.layers.1.mlp"))
+        assert not any("encoder.layers" in n for n in kept)
 
 
 def test_the_recipes_heads_are_those_of_any_detector():
     with torch.device("meta"):
         module = DETR.build(ModuleSpec((128, 128), 11))
-    assert set(detr.WIDE["bfloat16"]) == set(_common.box_heads(module))
+    assert {k: set(v) for k, v in detr.WIDE.items()} == {k: set(v) for k, v in _common.kept_wide(module).items()}

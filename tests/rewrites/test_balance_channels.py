@@ -52,6 +52,39 @@ def test_columns_of_any_size_share_one_scale_afterwards():
     assert out.max() / out.min() < 10
 
 
+RELU = "(float[B, 7, 8] x) => (float[B, 7, 12] y) { m = MatMul(x, v) a = Add(m, c) r = Relu(a) h = MatMul(r, w) " \
+    "y = Add(h, b) }"  # fmt: skip
+
+
+def behind_a_relu():
+    v, c, w = f32(8, 8, seed=4), f32(8, seed=5), f32(8, 12)
+    v[:, 3], c[3], w[3] = 100 * v[:, 3], 100 * c[3], w[3] / 100
+    return {"v": v, "c": c, "w": w, "b": f32(12, seed=2)}
+
+
+@pytest.mark.parametrize("text", [RELU, RELU.replace("a = Add(m, c) r = Relu(a)", "r = Relu(m)")])
+def test_an_outlier_behind_a_relu_goes_into_the_weights_around_it(text):
+    weights = {k: v for k, v in behind_a_relu().items() if k != "c" or "Add(m, c)" in text}
+    model = graph(text, **weights)
+    before = ranges(model, "m", "r", "h")
+    made, (report,) = balanced(model, before)
+    assert report.matches == (3 if "Add(m, c)" in text else 2)
+    after = ranges(made, "r")["r"]
+    assert before["r"].max() / np.median(before["r"]) > 50 and after.max() / np.median(after) < 5
+
+
+@pytest.mark.parametrize("text", [
+    RELU.replace("r = Relu(a)", "r = Sigmoid(a)"),
+    RELU.replace("y = Add(h, b)", "z = MatMul(a, w) s = Add(h, z) y = Add(s, b)"),
+    RELU.replace("y = Add(h, b)", "z = Neg(r) s = MatMul(z, w) t = Add(h, s) y = Add(t, b)"),
+])  # fmt: skip
+def test_a_relu_that_is_not_alone_between_two_products_stays(text):
+    model = graph(text, **behind_a_relu())
+    made, _ = balanced(model, ranges(model, "r", "h"))
+    product = next(n for n in made.graph.node if n.op_type == "MatMul")
+    np.testing.assert_array_equal(initializer(made, product.input[1]), behind_a_relu()["v"])
+
+
 def test_rows_of_a_weight_on_the_left_share_one_scale_afterwards():
     """Its LayerNormalization is not migrated: a channel is no row of this weight."""
     weights = outlier() | {"w": f32(5, 7) * np.logspace(-3, 1, 5, dtype=np.float32)[:, None], "b": f32(5, 1)}
