@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from onnx.reference import ReferenceEvaluator
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
-from exporter.surgery import Shapes
+from exporter.surgery import Shapes, absent
 
 LIMIT = 1 << 26
 """Elements above which a tensor is not computed."""
@@ -33,7 +33,7 @@ class DataFree:
 
     def holds(self, tensor: gs.Tensor) -> bool:
         """Whether no input's data reaches ``tensor``; an optional operand that is left out brings none."""
-        if isinstance(tensor, gs.Constant) or tensor.is_empty():
+        if isinstance(tensor, gs.Constant) or absent(tensor):
             return True
         if id(tensor) not in self._free:
             node = tensor.inputs[0] if tensor.inputs else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from exporter.surgery import constant
+from exporter.surgery import absent, constant
 
 UNARY = frozenset(
     "Identity Cast Gelu Relu Tanh Sigmoid Erf Exp Log Sqrt Reciprocal Neg Abs Softplus HardSwish Clip Elu LeakyRelu "
@@ -20,7 +20,7 @@ def row_inputs(node: gs.Node, rank: int, width: int) -> list[int] | None:
 
     ``rank`` and ``width`` are the data's rank and last axis.
     """
-    data = [i for i, t in enumerate(node.inputs) if constant(t) is None and not _absent(t)]
+    data = [i for i, t in enumerate(node.inputs) if constant(t) is None and not absent(t)]
     if node.op in UNARY:
         return data if data == [0] else None
     if node.op == "LayerNormalization":
@@ -44,7 +44,3 @@ def row_inputs(node: gs.Node, rank: int, width: int) -> list[int] | None:
 def _for_columns(tensors: list[gs.Tensor]) -> bool:
     """Whether constants are the same for every row."""
     return all(c.size == 1 or c.size == c.shape[-1] for c in map(constant, tensors) if c is not None)
-
-
-def _absent(tensor: gs.Tensor) -> bool:
-    return isinstance(tensor, gs.Variable) and tensor.is_empty()

@@ -57,6 +57,11 @@ def constant(tensor: gs.Tensor) -> np.ndarray | None:
     return tensor.values if isinstance(tensor, gs.Constant) else None
 
 
+def absent(tensor: gs.Tensor) -> bool:
+    """Whether an optional operand was left out by an empty name."""
+    return isinstance(tensor, gs.Variable) and tensor.is_empty()
+
+
 def bypass(graph: gs.Graph, node: gs.Node) -> None:
     """Take a node with one data input and one output out: its consumers read its input.
 

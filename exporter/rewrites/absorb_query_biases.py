@@ -36,7 +36,7 @@ from exporter.emit import replace
 from exporter.errors import Declined, Refusal
 from exporter.moves import Maps
 from exporter.rowwise import row_inputs
-from exporter.surgery import Shapes, constant, each
+from exporter.surgery import Shapes, absent, constant, each
 
 SHIFTS = (0.125, 0.25, 0.5)
 """What t may be."""
@@ -113,7 +113,7 @@ def _absorb(
 def _vectors(norm: gs.Node, width: int) -> tuple[np.ndarray | None, np.ndarray | None]:
     """(scale, shift) by channel, zeros for a shift that is left out; None for what is no vector of the channels."""
     found = [constant(t) for t in norm.inputs[1:3]]
-    if len(norm.inputs) < 3 or (isinstance(norm.inputs[2], gs.Variable) and norm.inputs[2].is_empty()):
+    if len(norm.inputs) < 3 or absent(norm.inputs[2]):
         found = [found[0], np.zeros(width, np.float32)]
     scale, shift = (v.reshape(-1) if v is not None and v.size in (1, width) else None for v in found)
     return scale, shift

@@ -24,7 +24,7 @@ from exporter.emit import Emitter, replace
 from exporter.moves import is_move
 from exporter.orders import Order, convert
 from exporter.streams import Framed, Streams, Value
-from exporter.surgery import Shapes, constant, join_reshapes
+from exporter.surgery import Shapes, absent, constant, join_reshapes
 
 
 def apply(graph: gs.Graph, shapes: Shapes, refused: dict[str, str] | None = None) -> int:
@@ -148,8 +148,7 @@ class _Writer:
             return
         rows = iter(matrices)
         inputs = [
-            t if _absent(t) else next(rows) if constant(t) is None else _as_row(value.node, t)
-            for t in value.node.inputs
+            t if absent(t) else next(rows) if constant(t) is None else _as_row(value.node, t) for t in value.node.inputs
         ]
         attrs = dict(value.node.attrs)
         if value.node.op == "LayerNormalization":
@@ -242,10 +241,6 @@ def _averages(node: gs.Node, framed: Framed, streams: Streams) -> list[int] | No
         return None
     axes = sorted(int(a) % len(shape) for a in axes)
     return axes if axes == list(range(1, len(shape) - 1)) else None
-
-
-def _absent(tensor: gs.Tensor) -> bool:
-    return isinstance(tensor, gs.Variable) and tensor.is_empty()
 
 
 def _as_row(node: gs.Node, tensor: gs.Constant) -> gs.Constant:

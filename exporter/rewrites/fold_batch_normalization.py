@@ -4,7 +4,8 @@ Before: Conv, then BatchNormalization with constant statistics, or what a frozen
 Add, or one of both, by a number for each channel. After: Conv, whose filters are multiplied by scale / sqrt(variance +
 epsilon) and whose bias takes the rest; exact in real numbers, at inference.
 
-TensorRT-RTX 1.7 makes as many kernels of either; on a CPU each of DETR's 106 operators is a pass over its feature maps.
+Learned from TensorRT-RTX 1.7: a factor behind a convolution is a kernel of another kind (``CorrMulAdd``, ``FcMulAdd``)
+than a bias. DETR-R50, whose backbone has 106 such operators, FP16, sm80, batch 1: 219 -> 210 kernels, 1005 -> 928 MB.
 
 Matches: one for each operator that went. Refused: one in training mode (its statistics are the batch's); a convolution
 that something else reads, or that is an output; weights or statistics that are no constants.
@@ -16,7 +17,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from exporter.emit import replace
-from exporter.surgery import Shapes, constant
+from exporter.surgery import Shapes, absent, constant
 
 
 def apply(graph: gs.Graph, shapes: Shapes) -> int:
@@ -29,7 +30,7 @@ def apply(graph: gs.Graph, shapes: Shapes) -> int:
 
 def _fold(graph: gs.Graph, conv: gs.Node, outputs: set[int]) -> int:
     """Fold what follows a convolution, one operator after the other; returns how many."""
-    weight, *bias = (constant(t) for t in conv.inputs[1:] if not _absent(t))
+    weight, *bias = (constant(t) for t in conv.inputs[1:] if not absent(t))
     if weight is None or any(b is None for b in bias):
         return 0
     matches, result = 0, conv.outputs[0]
@@ -75,7 +76,3 @@ def _affine(node: gs.Node, data: gs.Tensor, rank: int, channels: int) -> tuple[n
         return None
     value = np.broadcast_to(value.reshape(-1), channels)
     return (value, np.zeros(channels)) if node.op == "Mul" else (np.ones(channels), value)
-
-
-def _absent(tensor: gs.Tensor) -> bool:
-    return isinstance(tensor, gs.Variable) and tensor.is_empty()
