@@ -66,8 +66,8 @@ HEADS = ("(model)", "class_labels_classifier", "bbox_predictor")
 
 EIGHT_BITS_OUT = (*HEADS, "model.decoder")
 """The decoder works on a hundred queries: little for 8 bits to win, and each rounding reaches the boxes. Of the DETR
-for digits FP8 loses 1.84 points of AP50 with heads and decoder, 1.18 with the decoder alone and 0.19 with neither, where
-it is 1.05 times as fast as FP16, by the kernels, and not 0.91."""
+for digits FP8 loses 1.84 points of AP50 with heads and decoder, 1.18 with the decoder alone and 0.19 with neither,
+where it is 1.05 times as fast as FP16, by the kernels, and not 0.91."""
 
 WIDE = {"bfloat16": HEADS, "int8": EIGHT_BITS_OUT, "float8_e4m3fn": EIGHT_BITS_OUT}
 
