@@ -102,6 +102,8 @@ class _Finder:
         self.shapes = shapes
         self.maps = Maps(shapes)
         self.free = DataFree(graph, shapes)
+        self.read: dict[tuple, tuple] = {}
+        self.sides: dict[tuple, Order | None] = {}
 
     def attention(self, softmax: gs.Node) -> Attention:
         shape = self.shapes(BATCH).shapes.get(softmax.inputs[0].name)
@@ -137,15 +139,10 @@ class _Finder:
             eps = None
         source = maps[0].source
         order, width = self._rows(source)
-        rows, columns = heads.taken(maps[0].places, order, width, BATCHES[0], source.name)
-        again = heads.taken(maps[1].places, order, width, BATCHES[1], source.name)
-        if not (np.array_equal(rows, again[0]) and np.array_equal(columns, again[1])):
-            raise Refusal(f"{source.name} is taken apart in another way at another batch")
-        window, rows = heads.numbered(rows)
-        head, columns = heads.numbered(columns)
-        groups = np.stack([window, head], 1)
-        if len(groups) != len(rows) * len(columns) or len(np.unique(groups, axis=0)) != len(groups):
-            raise Refusal(f"{source.name} does not give every head of every window")
+        kind = (*(m.kind for m in maps), len(order.tokens), order.positions, width)
+        if kind not in self.read:  # blocks are alike
+            self.read[kind] = _read(maps, order, width, source.name)
+        rows, columns, groups = self.read[kind]
         return Operand(source, rows, columns, order, eps), groups, factor
 
     def _rows(self, source: gs.Tensor) -> tuple[Order, int]:
@@ -161,7 +158,7 @@ class _Finder:
         found = self.maps.of(tensor, batch, factors=True)
         if found is None or found.places.ndim < 3:
             raise Refusal(f"{tensor.name} cannot be followed to one tensor")
-        return replace(found, places=found.places.swapaxes(-1, -2)) if swap else found
+        return replace(found, places=found.places.swapaxes(-1, -2), kind=("swapped", found.kind)) if swap else found
 
     def _result(self, values: gs.Node, groups, rows: np.ndarray, columns: np.ndarray) -> tuple[gs.Tensor, Order]:
         """The tensor in which the heads stand side by side again, and the order of its rows."""
@@ -173,15 +170,35 @@ class _Finder:
                 break
             if maps[0].places.shape[-1] == columns.size:
                 orders = [
-                    heads.joined(m.places, groups, rows.shape[1], columns.shape, batch)
+                    self._side_by_side(m, groups, rows.shape[1], columns.shape, batch)
                     for m, batch in zip(maps, BATCHES, strict=True)
                 ]
                 if orders[0] is not None and orders[0] == orders[1]:
                     return tensor, orders[0]
         raise Refusal("its heads are not put side by side again")
 
+    def _side_by_side(self, found: Map, groups: np.ndarray, tokens: int, shape, batch: int) -> Order | None:
+        kind = (found.kind, groups.tobytes(), tokens, shape, batch)
+        if kind not in self.sides:
+            self.sides[kind] = heads.joined(found.places, groups, tokens, shape, batch)
+        return self.sides[kind]
+
     def _is_output(self, tensor: gs.Tensor) -> bool:
         return any(tensor is t for t in self.graph.outputs)
+
+
+def _read(maps: list[Map], order: Order, width: int, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(tokens of each window, columns of each head, (window, head) of each group) of an operand, at any batch."""
+    rows, columns = heads.taken(maps[0].places, order, width, BATCHES[0], name)
+    again = heads.taken(maps[1].places, order, width, BATCHES[1], name)
+    if not (np.array_equal(rows, again[0]) and np.array_equal(columns, again[1])):
+        raise Refusal(f"{name} is taken apart in another way at another batch")
+    window, rows = heads.numbered(rows)
+    head, columns = heads.numbered(columns)
+    groups = np.stack([window, head], 1)
+    if len(groups) != len(rows) * len(columns) or len(np.unique(groups, axis=0)) != len(groups):
+        raise Refusal(f"{name} does not give every head of every window")
+    return rows, columns, groups
 
 
 def _reader(weights: gs.Tensor) -> gs.Node:
@@ -225,4 +242,5 @@ def _whole_vectors(found: Map) -> bool:
 def _composed(outer: Map, inner: Map | None) -> Map:
     if inner is None:
         raise Refusal(f"{outer.source.name} cannot be followed to one tensor")
-    return replace(inner, places=inner.places.reshape(-1)[outer.places], factor=outer.factor)
+    places = inner.places.reshape(-1)[outer.places]
+    return replace(inner, places=places, kind=("composed", outer.kind, inner.kind), factor=outer.factor)

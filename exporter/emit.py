@@ -62,7 +62,9 @@ def require_opset(graph: gs.Graph, version: int) -> None:
 def unique(graph: gs.Graph, name: str) -> str:
     """``name`` with a number that no node of the graph has."""
     counter = graph.__dict__.setdefault("_emitted", itertools.count())
-    taken = graph.__dict__.setdefault("_taken", {node.name for node in graph.nodes})
+    if "_taken" not in graph.__dict__:
+        graph.__dict__["_taken"] = {node.name for node in graph.nodes}
+    taken = graph.__dict__["_taken"]
     while (made := f"{name}_r{next(counter)}") in taken:
         pass
     taken.add(made)

@@ -7,6 +7,7 @@ that write it in different ways give the same map, so a rewrite that matches map
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,9 @@ from exporter.surgery import Shapes, constant
 
 LIMIT = 1 << 25
 """Elements above which a region is not evaluated (a map of 128 MiB)."""
+
+KEPT = 1 << 28
+"""Bytes of maps that are kept for a network's other blocks, whose regions are alike."""
 
 BATCH = 2
 
@@ -27,6 +31,8 @@ class Map:
     source: gs.Tensor
     source_shape: tuple[int, ...]
     places: np.ndarray
+    kind: Hashable
+    """Maps of one :class:`Maps` that are of one kind have the same places."""
     factor: float = 1.0
 
 
@@ -35,7 +41,8 @@ class Maps:
 
     def __init__(self, shapes: Shapes):
         self._shapes = shapes
-        self._known: dict[tuple, np.ndarray | None] = {}
+        self._kinds: dict[tuple, int] = {}
+        self._known: dict[int, np.ndarray | None] = {}
 
     def of(self, tensor: gs.Tensor, batch: int, factors: bool = False) -> Map | None:
         """The map of ``tensor`` back to the one tensor that its region moves, or None where there is no such map.
@@ -46,8 +53,13 @@ class Maps:
         shape = self._shapes(batch).shapes.get(source.name) if source is not None else None
         if shape is None or min(shape, default=1) < 1 or np.prod(shape, dtype=np.int64) > LIMIT:
             return None
-        places = self._places(tensor, source, shape, factors)
-        return None if places is None else Map(source, tuple(shape), places, factor)
+        kind = self._kind(tensor, source, shape, factors)
+        if kind not in self._known:
+            if sum(places.nbytes for places in self._known.values() if places is not None) > KEPT:
+                self._known.clear()
+            self._known[kind] = self._places(tensor, source, shape, factors)
+        places = self._known[kind]
+        return None if places is None else Map(source, tuple(shape), places, kind, factor)
 
     def keeps_columns(self, node: gs.Node) -> bool:
         """Whether movement leaves the last axis as it is: whole rows go to other places."""
@@ -78,21 +90,41 @@ class Maps:
                 break
         return tensor, factor
 
+    def _kind(self, tensor: gs.Tensor, source: gs.Tensor, shape: tuple, factors: bool) -> int:
+        """The same for regions of the same structure: the same steps, by the same constants, from the same shape."""
+        key: tuple = tuple(shape)
+        if tensor is not source:
+            node = tensor.inputs[0]
+            data, scaled = _data(node, factors)
+            inputs = [self._kind(t, source, shape, factors) for t in data]
+            if scaled:
+                return inputs[0]
+            by = [None if (v := constant(t)) is None else (v.shape, v.tobytes()) for t in node.inputs[len(data) :]]
+            key = (node.op, repr(node.attrs), len(node.outputs), node.outputs.index(tensor), *inputs, *by)
+        return self._kinds.setdefault(key, len(self._kinds))
+
     def _places(self, tensor: gs.Tensor, source: gs.Tensor, shape: tuple, factors: bool) -> np.ndarray | None:
         if tensor is source:
             return np.arange(np.prod(shape, dtype=np.int64), dtype=np.int32).reshape(shape)
         node = tensor.inputs[0]
-        scale = scalar_factor(node) if factors else None
-        data = [scale[0]] if scale else node.inputs if node.op == "Concat" else node.inputs[:1]
+        data, scaled = _data(node, factors)
         inputs = [self._places(t, source, shape, factors) for t in data]
         if any(places is None for places in inputs):
             return None
-        if scale:
+        if scaled:
             return inputs[0]
         try:
             return MOVES[node.op](node, inputs, node.outputs.index(tensor))
         except (ValueError, IndexError):  # a batch that this region cannot take
             return None
+
+
+def _data(node: gs.Node, factors: bool) -> tuple[list[gs.Tensor], bool]:
+    """(what a step moves, whether it is a multiplication by a number that is looked through)."""
+    scale = scalar_factor(node) if factors else None
+    if scale is not None:
+        return [scale[0]], True
+    return list(node.inputs) if node.op == "Concat" else [node.inputs[0]], False
 
 
 def is_move(node: gs.Node) -> bool:

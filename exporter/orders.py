@@ -9,6 +9,7 @@ T / N tokens, each group image by image. The second kind is what a batched atten
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -24,6 +25,10 @@ class Order:
         )
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
         return hash((self.positions, self.tokens.tobytes()))
 
     @property

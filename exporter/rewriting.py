@@ -21,7 +21,7 @@ from exporter import detached, onnxio, queries
 from exporter.backends import onnxruntime as ort_backend
 from exporter.errors import CheckFailed
 from exporter.shapes import Inferred, infer
-from exporter.surgery import Numbers
+from exporter.surgery import Numbers, tidy
 from exporter.types import Recipe, RewriteReport, RewriteStep
 
 RELATIVE = 1e-5
@@ -78,7 +78,7 @@ def rewrite(
         applied = time.perf_counter()
         if matches:
             with _blaming(step, recipe):
-                changed, weights = detached.exported(graph.cleanup().toposort(), shell)
+                changed, weights = detached.exported(tidy(graph), shell)
                 onnxio.check(changed)
             applied = time.perf_counter()
             _check_interface(shell, changed, step, recipe)

@@ -81,6 +81,7 @@ class Streams:
         self.maps = Maps(shapes)
         self._framed: dict[int, Framed | None] = {}
         self._left: list[tuple[Value, gs.Node, str]] = []
+        self._rows: dict[tuple, np.ndarray | None] = {}
         self.moves = 0
         for node in graph.nodes:
             if not is_move(node):
@@ -168,13 +169,13 @@ class Streams:
         """(rows, k, 2): which rows of the source stand side by side in each row; None where they are not whole or
         some are dropped or repeated."""
         found = self.maps.of(tensor, batch)
-        width = source.value.width
-        k, odd = divmod(found.places.shape[-1], width) if found is not None else (0, 0)
-        if not k or odd:
+        if found is None:
             return None
-        places = found.places.reshape(-1, k, width)
-        rows = places[:, :, 0] // width
-        if (places != rows[:, :, None] * width + np.arange(width)).any():
+        kind = (found.kind, source.value.width)
+        if kind not in self._rows:  # blocks are alike
+            self._rows[kind] = _whole_rows(found.places, source.value.width)
+        rows = self._rows[kind]
+        if rows is None:
             return None
         if rows.size != batch * len(source.order.tokens):
             self._left.append((source.value, tensor.inputs[0], "rows are dropped or repeated"))
@@ -197,6 +198,16 @@ class Streams:
         source.value.stream.moved = True
         self._set(tensor, value, order)
         self.moves += 1
+
+
+def _whole_rows(places: np.ndarray, width: int) -> np.ndarray | None:
+    """(rows, k): the k rows of ``width`` columns that stand side by side in each row; None where they are not whole."""
+    k, odd = divmod(places.shape[-1], width)
+    if not k or odd:
+        return None
+    places = places.reshape(-1, k, width)
+    rows = places[:, :, 0] // width
+    return None if (places != rows[:, :, None] * width + np.arange(width)).any() else rows
 
 
 def _meet(first: Framed, other: Framed) -> bool:

@@ -82,3 +82,14 @@ def test_columns():
     np.testing.assert_array_equal(weight, WEIGHTS["w"][:, [2, 0]] * np.float32([2, 3]))
     np.testing.assert_array_equal(bias, WEIGHTS["b"][[2, 0]] * np.float32([2, 3]))
     assert of("y = MatMul (x, w)")[0].columns(np.array([1]))[1] is None
+
+
+@pytest.mark.parametrize("chosen", [[0, 1, 2], [1, 2], [2], [2, 1, 0], [0, 2], [1, 1], []])
+def test_columns_are_those_that_were_asked_for(chosen):
+    weight, bias = f32(4, 3), f32(3)
+    layer = linear.Linear(None, weight, bias, None, None)
+    taken, moved = layer.columns(np.array(chosen, np.int64), 0.5)
+    due = np.stack([weight[:, i] for i in chosen], 1) if chosen else np.empty((4, 0))
+    np.testing.assert_array_equal(taken, due * np.float32(0.5))
+    np.testing.assert_array_equal(moved, np.array([bias[i] for i in chosen]) * np.float32(0.5))
+    assert taken.dtype == moved.dtype == np.float32 and not np.shares_memory(taken, weight)

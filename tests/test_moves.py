@@ -7,6 +7,7 @@ from graphs import graph, i64, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter import moves
 from exporter.moves import Maps, is_move, scalar_factor
 from exporter.rewriting import shapes_of
 
@@ -175,3 +176,49 @@ def test_a_factor_is_one_number_and_a_constant():
         None,
         None,
     ]
+
+
+BLOCKS = {
+    "the same": ("Transpose <perm = [0, 2, 1]> (n)", "Transpose <perm = [0, 2, 1]> (m)", True),
+    "another attribute": ("Transpose <perm = [0, 2, 1]> (n)", "Transpose <perm = [1, 0, 2]> (m)", False),
+    "another constant": ("Gather <axis = 1> (n, a)", "Gather <axis = 1> (m, b)", False),
+    "the same constant under another name": ("Gather <axis = 1> (n, a)", "Gather <axis = 1> (m, c)", True),
+    "another operator": ("Squeeze (n)", "Flatten <axis = 1> (m)", False),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_maps_of_one_kind_are_those_of_regions_that_are_alike(name):
+    first, second, alike = BLOCKS[name]
+    model = graph(
+        f"(float[batch, 4, 6] x) => (float[a, b, c] y, float[d, e, f] z) {{ n = Neg (x)\n m = Abs (x)\n"
+        f" y = {first}\n z = {second} }}",
+        a=i64(3, 0, 1, 2), b=i64(0, 1, 2, 3), c=i64(3, 0, 1, 2), o=i64(1), u=i64(2),
+    )  # fmt: skip
+    surgery = gs.import_onnx(model)
+    maps = Maps(shapes_of(model))
+    y, z = (maps.of(t, 2) for t in surgery.outputs)
+    assert (y.kind == z.kind) == alike
+    for found, own in ((y, surgery.outputs[0]), (z, surgery.outputs[1])):
+        fresh = Maps(shapes_of(model)).of(own, 2)
+        assert np.array_equal(found.places, fresh.places) and found.source is fresh.source
+    assert maps.of(surgery.outputs[0], 3).kind != y.kind
+
+
+def test_each_part_of_a_split_is_of_a_kind_of_its_own():
+    model = graph(
+        "(float[batch, 4, 6] x) => (float[a, b, c] y, float[d, e, f] z) { n = Neg (x)\n"
+        " y, z = Split <axis = 2, num_outputs = 2> (n) }"
+    )
+    maps = Maps(shapes_of(model))
+    y, z = (maps.of(t, 2) for t in gs.import_onnx(model).outputs)
+    assert y.kind != z.kind and not np.array_equal(y.places, z.places)
+
+
+def test_what_is_kept_of_maps_has_a_bound(monkeypatch):
+    model = numbered("y = Transpose <perm = [0, 2, 1]> (n)")
+    (y,) = gs.import_onnx(model).outputs
+    monkeypatch.setattr(moves, "KEPT", 0)
+    maps = Maps(shapes_of(model))
+    assert [maps.of(y, batch).places.shape for batch in (1, 2, 3, 1)] == [(b, 6, 4) for b in (1, 2, 3, 1)]
+    assert len(maps._known) == 1

@@ -36,7 +36,7 @@ from exporter.emit import replace
 from exporter.errors import Declined, Refusal
 from exporter.moves import Maps
 from exporter.rowwise import row_inputs
-from exporter.surgery import Shapes, absent, constant, each
+from exporter.surgery import Shapes, absent, constant, each, tidy
 
 SHIFTS = (0.125, 0.25, 0.5)
 """What t may be."""
@@ -52,7 +52,7 @@ LIMIT = 65504.0
 
 def apply(graph: gs.Graph, shapes: Shapes, refused: dict | None = None) -> int:
     """Rewrite in place; returns the number of normalisations; ``refused`` is filled with reasons by node name."""
-    graph.cleanup().toposort()
+    tidy(graph)
     maps = Maps(shapes)
     operands = [o for found in attention.find(graph, shapes)[0] for o in (found.q, found.k, found.v)]
     projections = {id(layer.node) for o in operands if (layer := linear.of(o.source)) is not None}
@@ -129,16 +129,15 @@ def _weights(
     """(t, (in, out) of each weight that has the bias in its columns)."""
     width = len(layers[0].weight)
     scale, shift = (np.broadcast_to(vector, width) for vector in (scale, shift))
-    made: dict[float, list[np.ndarray]] = {}
-    growth: dict[float, float] = {}
     with np.errstate(all="ignore"):  # weights that are not finite are declined below
         scaled = [scale[:, None] * layer.weight for layer in layers]
-        biases = [shift @ layer.weight + (0 if layer.bias is None else layer.bias) for layer in layers]
-        for t in SHIFTS:
-            made[t] = [w - w.mean(0) + bias / (t * width) for w, bias in zip(scaled, biases, strict=True)]
-            growth[t] = max(_growth(w, new, spread, t) for w, new in zip(scaled, made[t], strict=True))
-    kept = min(SHIFTS, key=growth.__getitem__)
-    largest = np.max([np.abs(weight).max() for weight in made[kept]])
+        shares = [(shift @ layer.weight + (0 if layer.bias is None else layer.bias)) / width for layer in layers]
+        centred = [weight - weight.mean(0) for weight in scaled]
+        each_layer = [_growths(*of, spread) for of in zip(scaled, centred, shares, strict=True)]
+        growth = dict(zip(SHIFTS, np.max(each_layer, axis=0), strict=True))
+        kept = min(SHIFTS, key=growth.__getitem__)
+        made = [weight + share / kept for weight, share in zip(centred, shares, strict=True)]
+    largest = np.max([np.abs(weight).max() for weight in made])
     if not np.isfinite(largest):
         raise Declined("its weights are not finite")
     if largest > LIMIT / 4:
@@ -147,11 +146,17 @@ def _weights(
         raise Declined("noise takes its input out of FP32, so its rounding error cannot be told")
     if growth[kept] > GROWTH:
         raise Declined(f"the rounding error of its products would be {growth[kept]:.3g} times as large")
-    return kept, [weight.astype(np.float32) for weight in made[kept]]
+    return kept, [weight.astype(np.float32) for weight in made]
 
 
-def _growth(before: np.ndarray, behind: np.ndarray, spread: np.ndarray, t: float) -> float:
-    """How much larger a product's error by the rounding of its activations is: by that of x, then by that of x + t."""
-    old = (np.square(spread)[:, None] * np.square(before)).sum()
-    new = ((np.square(spread) + t * t)[:, None] * np.square(behind)).sum()
-    return float(np.sqrt(new / max(old, TINY)))
+def _growths(before: np.ndarray, centred: np.ndarray, share: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """How much larger a product's error by the rounding of its activations is, for each of ``SHIFTS``.
+
+    ``before`` it is that of x, the root of the sum of spread^2 W^2; then that of x + t, of (spread^2 + t^2) W'^2 with
+    W' = ``centred`` + ``share`` / t, here multiplied out: the columns of ``centred`` add up to nothing.
+    """
+    t, varies = np.array(SHIFTS), np.square(spread)
+    squares = np.square(centred).sum(1)
+    new = varies @ squares + t * t * squares.sum() + 2 / t * (varies @ centred @ share)
+    new += (varies.sum() / (t * t) + len(centred)) * (share @ share)
+    return np.sqrt(np.maximum(new, 0) / max(varies @ np.square(before).sum(1), TINY))

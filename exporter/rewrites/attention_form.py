@@ -25,7 +25,7 @@ from exporter import attention, forms
 from exporter.emit import Emitter
 from exporter.emit import replace as put
 from exporter.errors import Refusal
-from exporter.surgery import Shapes, join_reshapes
+from exporter.surgery import Shapes, join_reshapes, tidy
 
 
 def apply(
@@ -35,7 +35,7 @@ def apply(
 
     ``balanced``, for 8 bits where Q and K may be rounded in the same steps: the scale is shared out between them.
     """
-    graph.toposort()
+    tidy(graph)
     found, why = attention.find(graph, shapes)
     matches = 0
     for item in found:
@@ -48,7 +48,7 @@ def apply(
         matches += 1
     if refused is not None:
         refused.update(why)
-    graph.cleanup().toposort()
+    tidy(graph)
     join_reshapes(graph)
-    graph.cleanup().toposort()
+    tidy(graph)
     return matches

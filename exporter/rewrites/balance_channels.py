@@ -28,7 +28,7 @@ import onnx_graphsurgeon as gs
 from exporter import linear
 from exporter.emit import Emitter
 from exporter.moves import Maps
-from exporter.surgery import Shapes, constant
+from exporter.surgery import Shapes, constant, tidy
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """m = (activation range)^s / (weight range)^(1 - s) at these s, and m = 1."""
@@ -39,7 +39,7 @@ LEAST = 1e-5
 
 def apply(graph: gs.Graph, shapes: Shapes, channels: Mapping[str, np.ndarray]) -> int:
     """Rewrite in place; ``channels``: (C,) the largest absolute value of each channel, by tensor."""
-    graph.cleanup().toposort()
+    tidy(graph)
     maps, matches = Maps(shapes), 0
     ranges = {name: np.maximum(values, LEAST * values.max()) for name, values in channels.items()}
     for node in list(graph.nodes):
@@ -50,7 +50,7 @@ def apply(graph: gs.Graph, shapes: Shapes, channels: Mapping[str, np.ndarray]) -
     for node in list(graph.nodes):
         if node.op == "MatMul" and node.outputs[0].name in ranges:
             matches += _normalise(graph, node, ranges[node.outputs[0].name])
-    graph.cleanup().toposort()
+    tidy(graph)
     return matches
 
 

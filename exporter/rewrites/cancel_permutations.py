@@ -24,7 +24,7 @@ from exporter.emit import Emitter, replace
 from exporter.moves import is_move
 from exporter.orders import Order, convert
 from exporter.streams import Framed, Streams, Value
-from exporter.surgery import Shapes, absent, constant, join_reshapes
+from exporter.surgery import Shapes, absent, constant, join_reshapes, tidy
 
 
 def apply(graph: gs.Graph, shapes: Shapes, refused: dict[str, str] | None = None) -> int:
@@ -32,14 +32,14 @@ def apply(graph: gs.Graph, shapes: Shapes, refused: dict[str, str] | None = None
 
     ``refused`` is filled with what was left as it is, by node, and why.
     """
-    graph.cleanup().toposort()
+    tidy(graph)
     streams = Streams(graph, shapes)
     writer = _Writer(graph, streams)
     if writer.touched():
         writer.write()
-        graph.cleanup().toposort()
+        tidy(graph)
         join_reshapes(graph)
-        graph.cleanup().toposort()
+        tidy(graph)
     if refused is not None:
         refused.update(streams.refused)
     return streams.moves

@@ -24,7 +24,7 @@ import onnx_graphsurgeon as gs
 from exporter.emit import Emitter, replace
 from exporter.moves import MOVES, is_move
 from exporter.rowwise import row_inputs
-from exporter.surgery import Shapes, constant
+from exporter.surgery import Shapes, constant, tidy
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Selection:
 
 def apply(graph: gs.Graph, shapes: Shapes) -> int:
     """Rewrite in place; returns the number of operators that selections moved past."""
-    graph.toposort()
+    tidy(graph)
     matches = 0
     for tensor in list(graph.tensors().values()):
         selections = _selections(graph, tensor, shapes)
@@ -47,7 +47,7 @@ def apply(graph: gs.Graph, shapes: Shapes) -> int:
             if passed:
                 _raise(graph, selections, tensor, passed, top)
                 matches += len(passed)
-    graph.cleanup().toposort()
+    tidy(graph)
     return matches
 
 

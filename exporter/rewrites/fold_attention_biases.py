@@ -19,16 +19,16 @@ import onnx_graphsurgeon as gs
 from exporter import attention, linear
 from exporter.emit import replace
 from exporter.moves import Maps, is_move, scalar_factor
-from exporter.surgery import Shapes
+from exporter.surgery import Shapes, tidy
 
 
 def apply(graph: gs.Graph, shapes: Shapes) -> int:
     """Rewrite in place; returns the number of biases that were moved away."""
-    graph.cleanup().toposort()
+    tidy(graph)
     maps, matches = Maps(shapes), 0
     for found in attention.find(graph, shapes)[0]:
         matches += _drop(graph, found) + _carry(graph, found, maps)
-    graph.cleanup().toposort()
+    tidy(graph)
     return matches
 
 

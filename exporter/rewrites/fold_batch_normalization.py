@@ -17,14 +17,14 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from exporter.emit import replace
-from exporter.surgery import Shapes, absent, constant
+from exporter.surgery import Shapes, absent, constant, tidy
 
 
 def apply(graph: gs.Graph, shapes: Shapes) -> int:
     """Rewrite in place; returns the number of operators that are folded away."""
     outputs = {id(t) for t in graph.outputs}
     matches = sum(_fold(graph, conv, outputs) for conv in graph.nodes if conv.op == "Conv")
-    graph.cleanup().toposort()
+    tidy(graph)
     return matches
 
 

@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 
 from exporter.datafree import DataFree
 from exporter.rewrites.remove_expansions import BROADCAST
-from exporter.surgery import Shapes
+from exporter.surgery import Shapes, tidy
 
 BATCHES = (1, 2, 3)
 
@@ -37,7 +37,7 @@ def apply(graph: gs.Graph, shapes: Shapes) -> int:
             if _same_result(node, index, made[id(tensor)], shapes):
                 node.inputs[index] = made[id(tensor)]
                 matches += 1
-    graph.cleanup().toposort()
+    tidy(graph)
     return matches
 
 

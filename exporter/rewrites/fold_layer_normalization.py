@@ -21,7 +21,7 @@ import onnx_graphsurgeon as gs
 
 from exporter import linear
 from exporter.moves import Maps
-from exporter.surgery import Shapes, constant
+from exporter.surgery import Shapes, constant, tidy
 
 LIMIT = 65504.0
 """FP16's largest number: a folded weight must stay below a quarter of it."""
@@ -29,10 +29,10 @@ LIMIT = 65504.0
 
 def apply(graph: gs.Graph, shapes: Shapes) -> int:
     """Rewrite in place; returns the number of normalisations that were folded."""
-    graph.cleanup().toposort()
+    tidy(graph)
     maps = Maps(shapes)
     matches = sum(_fold(graph, node, maps) for node in list(graph.nodes) if node.op == "LayerNormalization")
-    graph.cleanup().toposort()
+    tidy(graph)
     return matches
 
 

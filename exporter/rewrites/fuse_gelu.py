@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 
 from exporter.emit import Emitter, replace
 from exporter.moves import scalar_factor
-from exporter.surgery import Shapes, constant
+from exporter.surgery import Shapes, constant, tidy
 
 
 def apply(graph: gs.Graph, shapes: Shapes) -> int:
@@ -25,7 +25,7 @@ def apply(graph: gs.Graph, shapes: Shapes) -> int:
         if x is not None and known.get(node.outputs[0].name) == known.get(end.name):
             replace(graph, end, Emitter(graph, node).op("Gelu", x, approximate="none"))
             matches += 1
-    graph.cleanup().toposort()
+    tidy(graph)
     return matches
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from exporter.emit import Emitter, replace
-from exporter.surgery import Shapes, constant
+from exporter.surgery import Shapes, constant, tidy
 
 
 def apply(graph: gs.Graph, shapes: Shapes) -> int:
@@ -34,7 +34,7 @@ def apply(graph: gs.Graph, shapes: Shapes) -> int:
         made = Emitter(graph, node).op("LayerNormalization", *inputs, axis=-1, epsilon=eps, stash_type=1)
         replace(graph, end, made)
         matches += 1
-    graph.cleanup().toposort()
+    tidy(graph)
     return matches
 
 

@@ -34,7 +34,7 @@ from exporter.attention import BATCHES
 from exporter.emit import Emitter, replace
 from exporter.errors import Refusal
 from exporter.moves import LIMIT
-from exporter.surgery import Shapes, constant, each
+from exporter.surgery import Shapes, constant, each, tidy
 
 MULTIPLE, WIDEST = 8, 256
 """What the columns of a head are padded to, and how many of them the fused kernel takes."""
@@ -51,7 +51,7 @@ class Term:
 
 def apply(graph: gs.Graph, shapes: Shapes, refused: dict | None = None) -> int:
     """Rewrite in place; returns the number of attentions; ``refused`` is filled with reasons by node name."""
-    graph.cleanup().toposort()
+    tidy(graph)
     return each(graph, "Softmax", lambda softmax: _join(graph, softmax, shapes), refused)
 
 

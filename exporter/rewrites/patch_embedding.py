@@ -15,7 +15,7 @@ import onnx_graphsurgeon as gs
 
 from exporter.emit import Emitter, replace
 from exporter.moves import Maps, is_move
-from exporter.surgery import Shapes, constant
+from exporter.surgery import Shapes, constant, tidy
 
 
 def apply(graph: gs.Graph, shapes: Shapes) -> int:
@@ -23,7 +23,7 @@ def apply(graph: gs.Graph, shapes: Shapes) -> int:
     maps, matches = Maps(shapes), 0
     for node in [n for n in graph.nodes if n.op == "Conv"]:
         matches += _patchify(graph, node, shapes, maps)
-    graph.cleanup().toposort()
+    tidy(graph)
     return matches
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from exporter.surgery import Probes, Shapes
+from exporter.surgery import Probes, Shapes, tidy
 
 BROADCAST = frozenset("Add Sub Mul Div Pow Max Min Where Equal Less Greater And Or".split())
 
@@ -32,7 +32,7 @@ def apply(graph: gs.Graph, shapes: Shapes) -> int:
             if all(_makes(found.shapes, inputs, node.outputs[0]) for found in inferred):
                 node.inputs[index] = inputs[index]
                 matches += 1
-    graph.cleanup().toposort()
+    tidy(graph)
     return matches
 
 

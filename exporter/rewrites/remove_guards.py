@@ -16,7 +16,7 @@ from exporter import scores
 from exporter.datafree import DataFree
 from exporter.emit import replace
 from exporter.errors import Refusal
-from exporter.surgery import Shapes, constant
+from exporter.surgery import Shapes, constant, tidy
 
 
 def apply(graph: gs.Graph, shapes: Shapes) -> int:
@@ -26,7 +26,7 @@ def apply(graph: gs.Graph, shapes: Shapes) -> int:
         if node.op == "Where" and _guards(node) and _finite(node.inputs[2].inputs[0], free, shapes):
             replace(graph, node.outputs[0], node.inputs[2])
             matches += 1
-    graph.cleanup().toposort()
+    tidy(graph)
     return matches
 
 

@@ -20,7 +20,7 @@ import onnx_graphsurgeon as gs
 from exporter.emit import Emitter, replace
 from exporter.errors import Refusal
 from exporter.permutations import Exchange, Movement, factored
-from exporter.surgery import Shapes, constant, each, join_reshapes
+from exporter.surgery import Shapes, constant, each, join_reshapes, tidy
 
 
 def apply(graph: gs.Graph, shapes: Shapes, refused: dict | None = None) -> int:
@@ -28,7 +28,7 @@ def apply(graph: gs.Graph, shapes: Shapes, refused: dict | None = None) -> int:
     known: dict[bytes, list[Movement] | None] = {}
     matches = each(graph, "Gather", lambda gather: _slice(graph, gather, shapes, known), refused)
     join_reshapes(graph)
-    graph.cleanup().toposort()
+    tidy(graph)
     return matches
 
 

@@ -34,7 +34,7 @@ import onnx_graphsurgeon as gs
 from exporter.emit import Emitter, replace
 from exporter.errors import Refusal
 from exporter.rowwise import BINARY, UNARY
-from exporter.surgery import Shapes, constant, each
+from exporter.surgery import Shapes, constant, each, tidy
 
 BATCHES = (2, 3)
 """At which shapes are looked at."""
@@ -55,7 +55,7 @@ def apply(graph: gs.Graph, shapes: Shapes, refused: dict | None = None) -> int:
     matches = each(graph, "Transpose", lambda node: _rewrite(graph, node, outputs, mixed), refused)
     for tensor, name in mixed:
         _sum_rows(graph, tensor, [shapes(batch).shapes.get(name) for batch in BATCHES], shapes)
-    graph.cleanup().toposort()
+    tidy(graph)
     return matches
 
 
