@@ -9,7 +9,7 @@ from pathlib import Path
 from exporter import registry
 from exporter.backends import tensorrt
 from exporter.errors import UsageError
-from exporter.files import sha256_file
+from exporter.files import as_knob, sha256_file
 from exporter.types import Recipe
 
 CPU = "onnxruntime"
@@ -34,8 +34,7 @@ def find(model: str, precision: str, out: Path, backend: str | None = None) -> P
     """The bundle and where it runs; :class:`UsageError` says what to build where there is none."""
     recipe, kind = registry.recipe(model), registry.precision(precision)
     folder = out / recipe.folder / kind.name
-    build = f"make engine MODEL={recipe.name} PRECISION={kind.name}"
-    build += "" if str(out) == "build" else f" OUT={out}"
+    build = f"make engine MODEL={recipe.name} PRECISION={kind.name}{as_knob(out)}"
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
         size, engine = tuple(manifest["preprocessing"]["size"]), manifest["engine"]

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import tempfile
 import uuid
@@ -28,6 +29,11 @@ def sha256_file(path: Path) -> str:
         while chunk := f.read(1 << 22):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def as_knob(out: Path) -> str:
+    """`` OUT=<folder>`` as a command takes it, nothing for the folder that it takes by itself."""
+    return "" if str(out) == "build" else f" OUT={shlex.quote(str(out))}"
 
 
 def sha256_text(*parts: str) -> str:

@@ -1,5 +1,6 @@
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +45,7 @@ def test_scratch_files_lie_in_the_output_folder_and_go(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot write"), files.scratch(tmp_path / "file"):
         pass
+
+
+def test_a_folder_as_a_command_takes_it():
+    assert files.as_knob(Path("build")) == "" and files.as_knob(Path("/a b")) == " OUT='/a b'"

@@ -14,7 +14,7 @@ from typing import Any
 
 from exporter import SCHEMA, jsonfile, registry
 from exporter.errors import UsageError
-from exporter.files import place, sha256_file, sha256_text, unwritable, write_json
+from exporter.files import as_knob, place, sha256_file, sha256_text, unwritable, write_json
 from exporter.naming import block_of
 from exporter.registry import recipe_source, source
 from exporter.reporting import inputs
@@ -184,5 +184,5 @@ def _other(bundle: Published, what: str, found: str) -> UsageError:
         stage="depth",
         found=found,
         expected=f"sha256 {bundle.manifest['onnx']['sha256'][:12]}",
-        next=f"make engine MODEL={bundle.manifest['model']} PRECISION={bundle.precision}",
+        next=f"make engine MODEL={bundle.manifest['model']} PRECISION={bundle.precision}{as_knob(bundle.out)}",
     )

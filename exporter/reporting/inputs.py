@@ -13,6 +13,7 @@ from pathlib import Path
 
 from exporter import samples
 from exporter.errors import UsageError
+from exporter.files import as_knob
 from exporter.reporting.published import Published, entry
 from exporter.store import Entry
 from exporter.types import Recipe
@@ -79,12 +80,12 @@ def is_noise(sample: str) -> bool:
 
 
 def _missing(bundle: Published, what: str, found: str, expected: str) -> UsageError:
-    model, knob = bundle.manifest["model"], what.upper()
+    model, knob, out = bundle.manifest["model"], what.upper(), as_knob(bundle.out)
     return UsageError(
         f"the {what} that {bundle.name} was built with are not there",
         model=model,
         stage="report",
         found=found,
         expected=expected,
-        next=f"make report MODEL={model} {knob}=<where they are>   or   make engine MODEL={model}",
+        next=f"make report MODEL={model} {knob}=<where they are>{out}   or   make engine MODEL={model}{out}",
     )

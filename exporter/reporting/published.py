@@ -9,6 +9,7 @@ from typing import Any
 
 from exporter import SCHEMA
 from exporter.errors import UsageError
+from exporter.files import as_knob
 from exporter.jsonfile import ANY, NUMBER, Damaged, read
 from exporter.passport import MANIFEST
 from exporter.store import Entry
@@ -40,6 +41,11 @@ class Published:
     depth: dict[str, Any] | None = None
     before: dict[str, dict[str, int]] | None = None
     problems: tuple[str, ...] = ()
+
+    @property
+    def out(self) -> Path:
+        """The folder of all bundles."""
+        return self.folder.parents[1]
 
     @property
     def precision(self) -> str:
@@ -80,7 +86,7 @@ def find(out: Path, model: str, precisions: Collection[str] = ()) -> tuple[list[
         model=model,
         found="; ".join(f"{u.name}: {u.why}" for u in unread) or f"nothing in {home}",
         expected=f"{home}/<precision>/manifest.json of schema {SCHEMA}",
-        next=f"make engine MODEL={model}" + (f" PRECISION={wanted.strip()}" if wanted else ""),
+        next=f"make engine MODEL={model}" + (f" PRECISION={wanted.strip()}" if wanted else "") + as_knob(out),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from exporter import __version__
 from exporter.errors import UsageError
-from exporter.files import unwritable, write_atomically
+from exporter.files import as_knob, unwritable, write_atomically
 from exporter.jsonfile import ANY, FINITE, Damaged, fault, read
 from exporter.reporting import page, plots
 from exporter.reporting.tables import Table
@@ -32,7 +32,7 @@ def report(name: str, out: Path) -> dict[str, Any]:
     Raises :class:`UsageError` where there is no such sweep, or its results are damaged or of another version.
     """
     home = out / "sweep" / name
-    again = f"make sweep SWEEP=<{name}.yaml>"
+    again = f"make sweep SWEEP=<{name}.yaml>{as_knob(out)}"
     try:
         found = read(home / "sweep.json", SWEEP)
     except Damaged as error:

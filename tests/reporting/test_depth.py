@@ -50,7 +50,8 @@ def test_a_graph_that_is_not_the_manifests_is_refused(tmp_path):
     for found in ("missing", "another file"):
         with pytest.raises(UsageError, match=r"model\.onnx of the bundle fp16") as caught:
             depth.bring(tmp_path, bundle, inputs.Words(), Progress(quiet=True))
-        assert found in str(caught.value) and caught.value.next == "make engine MODEL=vit_ti PRECISION=fp16"
+        assert found in str(caught.value)
+        assert caught.value.next == f"make engine MODEL=vit_ti PRECISION=fp16 OUT={tmp_path}"
         (folder / "model.onnx").write_bytes(b"other")
 
 

@@ -23,11 +23,11 @@ def test_bundles_come_from_wide_to_narrow_and_failed_ones_with_them(tmp_path):
 def test_no_bundle_is_an_error_that_says_what_to_run(tmp_path):
     with pytest.raises(UsageError) as caught:
         published.find(tmp_path, "toy")
-    assert caught.value.exit_code == 2 and caught.value.next == "make engine MODEL=toy"
+    assert caught.value.exit_code == 2 and caught.value.next == f"make engine MODEL=toy OUT={tmp_path}"
     with pytest.raises(UsageError, match="no bf16 bundle") as caught:
         bundles.write(tmp_path, "fp16", cache=False)
         published.find(tmp_path, "toy", ("bf16",))
-    assert caught.value.next == "make engine MODEL=toy PRECISION=bf16"
+    assert caught.value.next == f"make engine MODEL=toy PRECISION=bf16 OUT={tmp_path}"
 
 
 def test_a_bundle_of_another_schema_is_named_and_not_mixed_in(tmp_path):
