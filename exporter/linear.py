@@ -26,9 +26,16 @@ class Linear:
     def columns(self, chosen: np.ndarray, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray | None]:
         """(weight, bias) of the outputs ``chosen``, multiplied by ``scale``."""
         number = np.float32(scale)
-        straight = len(chosen) and np.array_equal(chosen, np.arange(chosen[0], chosen[0] + len(chosen)))
-        taken = slice(int(chosen[0]), int(chosen[-1]) + 1) if straight else chosen  # columns one by one are slow
+        taken = _neighbours(chosen, self.weight.shape[1]) or chosen  # columns one by one are slow
         return self.weight[:, taken] * number, None if self.bias is None else self.bias[taken] * number
+
+
+def _neighbours(chosen: np.ndarray, width: int) -> slice | None:
+    """The slice that takes these of so many columns, None where they do not follow one another."""
+    if not len(chosen) or chosen[0] < 0 or chosen[-1] >= width:
+        return None
+    straight = np.array_equal(chosen, np.arange(chosen[0], chosen[0] + len(chosen)))
+    return slice(int(chosen[0]), int(chosen[-1]) + 1) if straight else None
 
 
 def of(tensor: gs.Tensor) -> Linear | None:

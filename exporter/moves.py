@@ -55,7 +55,7 @@ class Maps:
             return None
         kind = self._kind(tensor, source, shape, factors)
         if kind not in self._known:
-            if sum(places.nbytes for places in self._known.values() if places is not None) > KEPT:
+            if sum(map(_held, self._known.values())) > KEPT:
                 self._known.clear()
             self._known[kind] = self._places(tensor, source, shape, factors)
         places = self._known[kind]
@@ -99,8 +99,9 @@ class Maps:
             inputs = [self._kind(t, source, shape, factors) for t in data]
             if scaled:
                 return inputs[0]
-            by = [None if (v := constant(t)) is None else (v.shape, v.tobytes()) for t in node.inputs[len(data) :]]
-            key = (node.op, repr(node.attrs), len(node.outputs), node.outputs.index(tensor), *inputs, *by)
+            attrs = repr({name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in node.attrs.items()})
+            by = [_contents(constant(t)) for t in node.inputs[len(data) :]]
+            key = (node.op, attrs, len(node.outputs), node.outputs.index(tensor), *inputs, *by)
         return self._kinds.setdefault(key, len(self._kinds))
 
     def _places(self, tensor: gs.Tensor, source: gs.Tensor, shape: tuple, factors: bool) -> np.ndarray | None:
@@ -117,6 +118,15 @@ class Maps:
             return MOVES[node.op](node, inputs, node.outputs.index(tensor))
         except (ValueError, IndexError):  # a batch that this region cannot take
             return None
+
+
+def _held(places: np.ndarray | None) -> int:
+    """Bytes that an array keeps from being freed: those of the whole that it is a view of."""
+    return 0 if places is None else places.nbytes if places.base is None else places.base.nbytes
+
+
+def _contents(values: np.ndarray | None) -> tuple | None:
+    return None if values is None else (values.dtype.str, values.shape, values.tobytes())
 
 
 def _data(node: gs.Node, factors: bool) -> tuple[list[gs.Tensor], bool]:

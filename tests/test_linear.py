@@ -84,7 +84,7 @@ def test_columns():
     assert of("y = MatMul (x, w)")[0].columns(np.array([1]))[1] is None
 
 
-@pytest.mark.parametrize("chosen", [[0, 1, 2], [1, 2], [2], [2, 1, 0], [0, 2], [1, 1], []])
+@pytest.mark.parametrize("chosen", [[0, 1, 2], [1, 2], [2], [2, 1, 0], [0, 2], [1, 1], [-1], [-2, -1], [-1, 0], []])
 def test_columns_are_those_that_were_asked_for(chosen):
     weight, bias = f32(4, 3), f32(3)
     layer = linear.Linear(None, weight, bias, None, None)
@@ -93,3 +93,9 @@ def test_columns_are_those_that_were_asked_for(chosen):
     np.testing.assert_array_equal(taken, due * np.float32(0.5))
     np.testing.assert_array_equal(moved, np.array([bias[i] for i in chosen]) * np.float32(0.5))
     assert taken.dtype == moved.dtype == np.float32 and not np.shares_memory(taken, weight)
+
+
+def test_a_column_that_is_not_there_is_an_error():
+    for chosen in ([3], [2, 3]):
+        with pytest.raises(IndexError):
+            linear.Linear(None, f32(4, 3), None, None, None).columns(np.array(chosen))

@@ -47,6 +47,19 @@ def test_the_form_of_the_form_is_the_form():
     assert Counter(ops(twice)) == Counter(ops(once))
 
 
+@pytest.mark.parametrize("dead", ["d = Exp (p)", "d = Exp (q)", "d = Exp (p)\n d2 = Neg (d)"])
+def test_a_reader_that_nothing_reads_is_no_obstacle(dead):
+    text, weights = PROJECTIONS["three layers"]
+    lines = (
+        f"{text} kt = Transpose <perm = [0, 1, 3, 2]> (k)\n s = MatMul (q, kt)\n p = Softmax <axis = -1> (s)\n {dead}\n"
+        " o = MatMul (p, v)\n ot = Transpose <perm = [0, 2, 1, 3]> (o)\n y = Reshape (ot, back)"
+    )
+    model = graph(
+        f"(float[batch, {N}, {C}] x) => (float[batch, {N}, {E}] y) {{ {lines} }}", back=i64(-1, N, E), **weights
+    )
+    assert not {"Exp", "Neg"} & {*ops(rewritten(NAME, model, 1, close=True))}
+
+
 def test_the_batch_in_the_second_place():
     after = rewritten(NAME, second(), 1, close=True)
     assert "Gemm" in ops(after) and ops(after).count("Softmax") == 1

@@ -47,6 +47,11 @@ def test_a_slice_of_the_tokens(case):
     assert ops(rewritten(NAME, model, 1)) == [first, "LayerNormalization"]
 
 
+def test_a_reader_that_nothing_reads_is_no_obstacle():
+    model = selection(NORM + "d = Exp (n)\n y = Gather <axis = 1> (n, zero)")
+    assert ops(rewritten(NAME, model, 1)) == ["Slice", "LayerNormalization", "Squeeze"]
+
+
 def test_one_operator_after_the_other():
     lines = NORM + "m = LayerNormalization (n, w, b)\n y = Gather <axis = 1> (m, zero)"
     assert ops(rewritten(NAME, selection(lines), 2)) == ["Slice", "LayerNormalization", "LayerNormalization", "Squeeze"]
