@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter import SCHEMA, __version__, checks, ladder, sbom
+from exporter import SCHEMA, __version__, checks, labels, ladder, sbom
 from exporter.build import Build
 from exporter.choice import choose
 from exporter.errors import CheckFailed
@@ -172,6 +172,7 @@ def manifest(build: Build, failures: tuple[CheckFailed, ...]) -> dict[str, Any]:
         "paper": recipe.paper,
         "precision": request.precision.name,
         "weights": entries["weights"].meta | {"resampled": entries["reference"].meta["resampled"]},
+        "labels": labels.said(recipe, entries["weights"].meta),
         "inputs": typed.meta["inputs"],
         "outputs": [o | {"meaning": s.meaning} for o, s in zip(typed.meta["outputs"], recipe.outputs, strict=True)],
         "preprocessing": {

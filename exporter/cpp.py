@@ -55,7 +55,7 @@ def write(folder: Path, into: Path, allow_random: bool = False) -> dict[str, Any
 
 def header(bundle: Passport) -> str:
     """The text of ``model_info.hpp``; fields in the order of ``vit::ModelInfo``."""
-    from exporter.reporting import labels
+    from exporter import labels
 
     manifest, how = bundle.manifest, bundle.preprocessing
     engine, batch = manifest["engine"], manifest["batch"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from exporter.errors import UsageError, nearest
-from exporter.types import Precision, Recipe
+from exporter.types import Precision, Recipe, safe_name
 
 
 def _modules(package: str) -> list[ModuleType]:
@@ -65,6 +65,11 @@ def recipe(name: str) -> Recipe:
         expected=f"a recipe's name, such as {near}; or {others}, or a file.py",
         next=f"make engine MODEL={near.split(', ')[0]}    (make list shows them all)",
     )
+
+
+def folder(name: str) -> str:
+    """What a model's folder in OUT is called; a file's recipe is asked for its own name."""
+    return recipe(name).folder if name.endswith(".py") else safe_name(name)
 
 
 def sources() -> list[str]:

@@ -121,7 +121,7 @@ class Model:
 
 def load(folder: str | Path) -> Model:
     """The bundle in ``folder``, its files checked against its manifest; :class:`UsageError` where they differ."""
-    from exporter.reporting import labels
+    from exporter import labels
 
     bundle = passport.read(Path(folder))
     run, runs = _runner(bundle)
@@ -132,7 +132,7 @@ def described(folder: Path) -> Model:
     """A bundle of which only the passport is there: it prepares pictures and ranks answers, and infers nothing."""
     import json
 
-    from exporter.reporting import labels
+    from exporter import labels
 
     def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
         raise UsageError("only the passport of the bundle is here", found=str(folder), next="ask the server")

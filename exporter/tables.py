@@ -30,7 +30,7 @@ def verdict(manifest: dict, folder: Path) -> None:
     )
     bounds = [f"{k['chip']} {k['roofline_us'] / 1e3:.2f} ms" for k in manifest["kernels"].values() if k["roofline_us"]]
     if bounds:
-        print(f"  floor       {', '.join(bounds)}  (roofline at batch {first['batch']}: no faster than that)")
+        print(f"  floor       {', '.join(bounds)}  (roofline at batch {first['batch']}: everything from memory)")
     if manifest["islands"]:
         print(f"  islands     {_islands(manifest['islands'])}")
     if manifest["against_base"]:
@@ -156,7 +156,7 @@ def kernels(report: dict) -> None:
     show(_by(listed, "block", bytes_moved))
     show(_by(listed, "kind", bytes_moved))
     for target, totals in report["totals"].items():
-        bound = f", no faster than {totals['roofline_us']:.0f} us on {totals['chip']}" if totals["roofline_us"] else ""
+        bound = f", {totals['roofline_us']:.0f} us by the roofline on {totals['chip']}" if totals["roofline_us"] else ""
         print(
             f"{target}: {totals['count']} kernels, {totals['fused_attention']} attentions fused, "
             f"{totals['bytes_moved'] / 1e6:.0f} MB, {totals['flops'] / 1e9:.1f} GFLOP{bound}"

@@ -68,7 +68,7 @@ def folder_name(bundle: Passport) -> str:
 
 def labels(bundle: Passport) -> list[str]:
     """A name for each class, the index where none is known."""
-    from exporter.reporting import labels as known
+    from exporter import labels as known
 
     names = known.of(bundle.manifest)
     return [names[i] if i < len(names) else str(i) for i in range(bundle.manifest["weights"]["classes"])]

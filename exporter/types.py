@@ -181,6 +181,8 @@ class Recipe:
     """The same with few blocks where the whole one takes long: what the tests of every recipe build."""
     origin: str = ""
     """What a recipe from outside of ``recipes/`` was made from, as a text that changes with it."""
+    labels: tuple[str, ...] = ()
+    """What each class is called, by its number; empty where nobody says."""
 
     def at(self, image: tuple[int, int]) -> Recipe:
         """The same model for images of another height and width."""

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter import passport
+from exporter import labels, passport
 from exporter.errors import UsageError
 from exporter.reporting import (
     accuracies,
     differences,
     eight_bits,
     inputs,
-    labels,
     latency,
     pictures,
     plots,

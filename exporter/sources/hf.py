@@ -65,6 +65,7 @@ def recipe(name: str) -> Recipe:
         shipped=folder / "model.safetensors" if local else None,
         task="detection" if detects else "classification",
         classes=config.num_labels,
+        labels=_labels(config),
         head=_heads(module, config.num_labels + extra),
         head_extra=extra,
         set_of_queries=config.model_type in PICKING,
@@ -77,6 +78,12 @@ def recipe(name: str) -> Recipe:
         wide=common.kept_wide(module) if detects else {},
         **common.contract(module, family),
     )
+
+
+def _labels(config) -> tuple[str, ...]:
+    """The config's own names of its classes; none where they are those that transformers makes up."""
+    names = tuple(" ".join(str(config.id2label.get(i, "")).split()) for i in range(config.num_labels))
+    return () if any(name in ("", f"LABEL_{i}") for i, name in enumerate(names)) else names
 
 
 def build(spec: ModuleSpec, config):

@@ -199,6 +199,7 @@ def _rows(observed: dict) -> dict:
 
 def summary(entry: Entry) -> str:
     meta = entry.meta
-    kept = f", {len(meta['kept_fp32'])} nodes kept in FP32" if meta["kept_fp32"] else ""
+    count = len(meta["kept_fp32"])
+    kept = f", {count} node{'s' * (count != 1)} kept in FP32" if count else ""
     eight = f", {len(meta['quantized'])} products of 8 bits" if meta["quantized"] else ""
     return f"{meta['nodes']} nodes, {meta['casts']} casts{kept}{eight}, {entry.bytes / 1e6:.0f} MB"

@@ -22,10 +22,9 @@ def arguments(verb: argparse.ArgumentParser) -> None:
 
 
 def run(arguments) -> int:
-    from exporter import cpp
-    from exporter.types import safe_name
+    from exporter import cpp, registry
 
-    name = safe_name(arguments.model)
+    name = registry.folder(arguments.model)
     into = Path(arguments.into or f"cpp/{name}_{arguments.precision}")
     made = cpp.write(Path(arguments.out) / name / arguments.precision, into, arguments.allow_random)
 

@@ -23,12 +23,11 @@ def arguments(verb: argparse.ArgumentParser) -> None:
 
 
 def run(arguments) -> int:
-    from exporter import crosscheck, crosscheck_report, request
+    from exporter import crosscheck, crosscheck_report, registry, request
     from exporter.progress import Progress
-    from exporter.types import safe_name
 
     out = request.parse_out(arguments.out)
-    folder = Path(out) / safe_name(arguments.model) / arguments.precision
+    folder = Path(out) / registry.folder(arguments.model) / arguments.precision
     found = crosscheck.check(folder, out, Progress(arguments.quiet), weights=arguments.weights, images=arguments.images)
     asking.show(arguments, found, lambda: crosscheck_report.table(found))
     for why in crosscheck.failures(found):

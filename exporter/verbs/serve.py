@@ -76,10 +76,9 @@ def run(arguments) -> int:
 
 
 def _write(arguments, repository: Path) -> None:
-    from exporter import triton
-    from exporter.types import safe_name
+    from exporter import registry, triton
 
-    folder = Path(arguments.out) / safe_name(arguments.model) / arguments.precision
+    folder = Path(arguments.out) / registry.folder(arguments.model) / arguments.precision
     triton.write(folder, repository, "python", arguments.allow_random)
 
 

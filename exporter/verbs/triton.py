@@ -23,10 +23,9 @@ def arguments(verb: argparse.ArgumentParser) -> None:
 
 
 def run(arguments) -> int:
-    from exporter import triton
-    from exporter.types import safe_name
+    from exporter import registry, triton
 
-    folder = Path(arguments.out) / safe_name(arguments.model) / arguments.precision
+    folder = Path(arguments.out) / registry.folder(arguments.model) / arguments.precision
     made = triton.write(folder, Path(arguments.repository), arguments.server, arguments.allow_random)
 
     def said() -> None:

@@ -52,7 +52,7 @@ def units(tmp_path_factory):
     """Runs the compiled headers by a verb; the standard output as JSON, or what was said of an error."""
     folder = tmp_path_factory.mktemp("cpp")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("exporter.reporting.labels.of", lambda manifest: LABELS)
+        patch.setattr("exporter.labels.of", lambda manifest: LABELS)
         cpp.write(bundle(folder / "bundle"), folder)
     program = folder / "units"
     source = Path(__file__).with_name("units.cpp")

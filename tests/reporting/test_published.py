@@ -95,3 +95,16 @@ def test_a_cached_stage_is_read_only_if_it_is_whole_and_is_never_deleted(tmp_pat
     assert "has changed" in published.entry(tmp_path, bundle, "reference") and stored.exists()
     (stored.parent / "entry.json").write_text("{}")
     assert "files is missing" in published.entry(tmp_path, bundle, "reference")
+
+
+def test_a_model_is_found_by_its_name_and_by_its_folder(tmp_path):
+    own = tmp_path / "my.py"
+    own.write_text(
+        "from exporter.types import Preprocessing, Recipe\n"
+        "RECIPE = Recipe(name='my_net', build=None, preprocessing=Preprocessing((32, 32), (0, 0, 0), (1, 1, 1)))\n"
+    )
+    assert published.home_of(tmp_path, str(own)) == tmp_path / "my_net"
+    for name in ("timm:vit_tiny", "timm_vit_tiny"):
+        assert published.home_of(tmp_path, name) == tmp_path / "timm_vit_tiny"
+    bundles.write(tmp_path, "fp16", model="timm_vit_tiny", cache=False)
+    assert [b.name for b in published.find(tmp_path, "timm:vit_tiny")[0]] == ["fp16"]

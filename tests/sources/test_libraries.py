@@ -114,6 +114,18 @@ def test_a_folder_of_transformers_becomes_an_engine(name, tmp_path):
     assert made.folder.parent.parent == tmp_path / "out" and " " not in made.folder.parent.name
 
 
+@pytest.mark.parametrize(
+    "said, due",
+    [({0: "cat", 1: "a\ndog"}, ("cat", "a dog")), ({0: "LABEL_0", 1: "LABEL_1"}, ()), ({0: "cat", 1: ""}, ())],
+)
+def test_the_names_of_classes_are_those_of_the_config(said, due, tmp_path):
+    import transformers
+
+    sizes = {"image_size": 32, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    transformers.ViTConfig(id2label=said, **sizes).save_pretrained(tmp_path)
+    assert registry.recipe(f"hf:{tmp_path}").labels == due
+
+
 @pytest.mark.parametrize("kind, a_set", [("RTDetr", True), ("Detr", False)])
 def test_queries_that_a_detector_picks_are_a_set(kind, a_set, tmp_path):
     import transformers
