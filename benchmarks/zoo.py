@@ -10,10 +10,12 @@ has of it: each line ends with a commit whose sources built it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 from exporter import casting, emitted, kernels, pipeline, registry, request, sweep, sweepfile
@@ -84,10 +86,17 @@ def _parity(record: dict | None) -> str:
         return "not run"
     if not _passed(record):
         why = next((step["why"] for step in record["steps"].values() if "why" in step), "")
-        return f"**{record['status']}** {' '.join(why.split())[:60].replace('|', '/')}".strip()
+        return f"**{record['status']}** {_reason(why)}".strip()
     rungs = _manifest(record)["parity"]
     ladder = ("torch/typed",) if "torch/typed" in rungs else ("torch/raw", "raw/rewritten")  # FP32 has no typed rung
     return f"{max(rungs[name]['relative_max'] for name in ladder):.1e}"
+
+
+def _reason(why: str) -> str:
+    """An error's beginning, without the names of model and stage in front of it."""
+    parts = why.replace("|", "/").split(": ")
+    told = itertools.dropwhile(lambda part: " " not in part.strip(), parts)
+    return textwrap.shorten(": ".join(told) or why, 60, placeholder=" ...")
 
 
 def _gain(record: dict | None) -> str:

@@ -61,6 +61,16 @@ def test_the_readme_has_a_line_of_every_model_that_the_next_run_would_keep(zoo):
     assert {len(line) for line in lines.values()} == {len(zoo.COLUMNS)}
 
 
+@pytest.mark.parametrize("why, told", [
+    ("resnet50: calibrate: nothing to quantise\nfor PRECISION=int8", "nothing to quantise for PRECISION=int8"),
+    ("the typed graph differs: 0.2", "the typed graph differs: 0.2"),
+    ("a | b", "a / b"), ("", ""), ("word: word", "word: word"),
+    ("word " * 20, "word word word word word word word word word word word ..."),
+])  # fmt: skip
+def test_a_reason_begins_behind_the_names_in_front_of_it(zoo, why, told):
+    assert zoo._reason(why) == told
+
+
 def test_what_was_interrupted_was_not_built(zoo):
     assert zoo._whole(None) is None and zoo._whole({"status": "interrupted"}) is None
     assert zoo._whole({"status": "failed"}) == {"status": "failed"}
