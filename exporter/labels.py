@@ -26,18 +26,18 @@ def said(recipe: Recipe, weights: dict[str, Any]) -> list[str] | str:
     if weights["kind"] == "random" or (weights["kind"] == "checkpoint" and (name or not recipe.labels)):
         return []
     if recipe.labels:
-        return [" ".join(label.split()) for label in recipe.labels] if len(recipe.labels) == weights["classes"] else []
+        return list(recipe.labels) if len(recipe.labels) == weights["classes"] else []
     if recipe.origin and not (name and source in LIBRARIES):
         return []
     return KNOWN.get((recipe.task, weights["classes"]), [])
 
 
 def of(manifest: dict[str, Any]) -> list[str]:
-    """The name of every class, or an empty list where that is not known."""
+    """The name of every class, each on one line, or an empty list where that is not known."""
     found = manifest.get("labels", [])
     if isinstance(found, str):
         return {IMAGENET: imagenet, COCO: coco}.get(found, list)()
-    return [str(label) for label in found] if isinstance(found, list) else []
+    return [" ".join(str(label).split()) for label in found] if isinstance(found, list) else []
 
 
 def is_detection(manifest: dict[str, Any]) -> bool:

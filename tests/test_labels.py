@@ -45,7 +45,7 @@ def test_a_recipes_own_names(name, kind, due):
 
 
 def test_a_name_is_one_line():
-    assert labels.said(tiny_recipe(labels=("a\nb ", "c")), weights(classes=2)) == ["a b", "c"]
+    assert labels.of(bundles.manifest(labels=["a\nb ", "c"])) == ["a b", "c"]
 
 
 def test_what_a_manifest_says():
