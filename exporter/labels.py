@@ -40,11 +40,6 @@ def of(manifest: dict[str, Any]) -> list[str]:
     return [" ".join(str(label).split()) for label in found] if isinstance(found, list) else []
 
 
-def is_detection(manifest: dict[str, Any]) -> bool:
-    """Whether the model answers boxes."""
-    return {"logits", "boxes"} <= {output["name"] for output in manifest["outputs"]}
-
-
 def imagenet() -> list[str]:
     """ImageNet-1k's classes, from timm."""
     from timm.data import ImageNetInfo

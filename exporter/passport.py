@@ -82,7 +82,12 @@ class Passport:
     @property
     def detects(self) -> bool:
         """Whether the model answers boxes."""
-        return {"logits", "boxes"} <= {output["name"] for output in self.manifest["outputs"]}
+        return detects(self.manifest)
+
+
+def detects(manifest: dict[str, Any]) -> bool:
+    """Whether the model of a manifest answers boxes."""
+    return {"logits", "boxes"} <= {output["name"] for output in manifest["outputs"]}
 
 
 def preprocessing(manifest: dict[str, Any]) -> Preprocessing:

@@ -67,9 +67,8 @@ def report(
 
 def folder(out: Path, model: str) -> Path:
     """Where a model's bundles lie; :class:`UsageError` for a name that is no model's and has no bundles."""
-    home = published.home_of(out, model)
-    plain = home.parent == out and home.name != ".." and "\0" not in model
-    if not plain or not home.is_dir():
+    home = out / registry.folder(model)
+    if not home.is_dir():
         registry.recipe(model)
     return home
 
@@ -80,7 +79,7 @@ def parse_precisions(text: str, out: Path, model: str) -> tuple[str, ...]:
     if names == (ALL,):
         return ()
     for name in names:
-        if name not in registry.precisions() and not (published.home_of(out, model) / name).is_dir():
+        if name not in registry.precisions() and not (out / registry.folder(model) / name).is_dir():
             known = [ALL, *registry.precisions()]
             raise UsageError(
                 f"there is no precision {name!r}",

@@ -59,8 +59,3 @@ def test_what_a_manifest_says():
 @pytest.mark.parametrize("said", [{}, {"labels": "wordnet"}, {"labels": None}, {"labels": 3}])
 def test_a_manifest_that_says_nothing_useful_names_nothing(said):
     assert labels.of(bundles.manifest(**said)) == []
-
-
-def test_a_detector_answers_boxes():
-    assert labels.is_detection(bundles.manifest(outputs=[{"name": "logits"}, {"name": "boxes"}]))
-    assert not labels.is_detection(bundles.manifest())

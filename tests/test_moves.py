@@ -193,7 +193,7 @@ def test_maps_of_one_kind_are_those_of_regions_that_are_alike(name):
     model = graph(
         f"(float[batch, 4, 6] x) => (float[a, b, c] y, float[d, e, f] z) {{ n = Neg (x)\n m = Abs (x)\n"
         f" y = {first}\n z = {second} }}",
-        a=i64(3, 0, 1, 2), b=i64(0, 1, 2, 3), c=i64(3, 0, 1, 2), 
+        a=i64(3, 0, 1, 2), b=i64(0, 1, 2, 3), c=i64(3, 0, 1, 2),
     )  # fmt: skip
     surgery = gs.import_onnx(model)
     maps = Maps(shapes_of(model))

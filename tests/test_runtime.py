@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from exporter import pipeline, registry, request, runtime, samples, weights
+from exporter import passport, pipeline, registry, request, runtime, samples, weights
 from exporter.backends import tensorrt
 from exporter.errors import UsageError
 from exporter.progress import Progress
@@ -196,3 +196,8 @@ def test_a_manifest_is_one_that_a_build_can_have_written(edit, says, bundle, tmp
     with pytest.raises(UsageError, match="manifest") as caught:
         runtime.load(copy)
     assert says in caught.value.found
+
+
+def test_a_detector_answers_boxes():
+    assert passport.detects({"outputs": [{"name": "logits"}, {"name": "boxes"}]})
+    assert not passport.detects({"outputs": [{"name": "logits"}]})

@@ -176,7 +176,7 @@ def _one(out: Path, bundle: Published, row: Row, names: list[str], words: inputs
             note = f"The photograph cannot be shown: {error.what}."
         except (ValueError, KeyError, TypeError):
             note = "The photograph cannot be shown: the manifest's preprocessing is none."
-    make = _boxes if labels.is_detection(bundle.manifest) else _classes
+    make = _boxes if passport.detects(bundle.manifest) else _classes
     return Worst(bundle.name, row.name, number(row.error), noise, picture, note, make(bundle, row, names))
 
 

@@ -70,7 +70,7 @@ def find(out: Path, model: str, precisions: Collection[str] = ()) -> tuple[list[
 
     Raises :class:`UsageError` where there is none that can be read.
     """
-    home, read_ones, unread = home_of(out, model), [], []
+    home, read_ones, unread = out / registry.folder(model), [], []
     for folder in sorted(_folders(home), key=_rank):
         if precisions and folder.name.removesuffix(FAILED) not in precisions:
             continue
@@ -88,11 +88,6 @@ def find(out: Path, model: str, precisions: Collection[str] = ()) -> tuple[list[
         expected=f"{home}/<precision>/manifest.json of schema {SCHEMA}",
         next=f"make engine MODEL={model}" + (f" PRECISION={wanted.strip()}" if wanted else "") + as_knob(out),
     )
-
-
-def home_of(out: Path, model: str) -> Path:
-    """Where a model's bundles lie, whether it is called as in MODEL or as its folder."""
-    return out / (registry.folder(model) if ":" in model or model.endswith(".py") else model)
 
 
 def _folders(home: Path) -> list[Path]:

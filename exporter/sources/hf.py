@@ -82,7 +82,7 @@ def recipe(name: str) -> Recipe:
 
 def _labels(config) -> tuple[str, ...]:
     """The config's own names of its classes; none where they are those that transformers makes up."""
-    names = tuple(" ".join(str(config.id2label.get(i, "")).split()) for i in range(config.num_labels))
+    names = tuple(str(config.id2label.get(i, "")) for i in range(config.num_labels))
     return () if any(name in ("", f"LABEL_{i}") for i, name in enumerate(names)) else names
 
 

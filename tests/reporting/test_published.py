@@ -103,8 +103,7 @@ def test_a_model_is_found_by_its_name_and_by_its_folder(tmp_path):
         "from exporter.types import Preprocessing, Recipe\n"
         "RECIPE = Recipe(name='my_net', build=None, preprocessing=Preprocessing((32, 32), (0, 0, 0), (1, 1, 1)))\n"
     )
-    assert published.home_of(tmp_path, str(own)) == tmp_path / "my_net"
-    for name in ("timm:vit_tiny", "timm_vit_tiny"):
-        assert published.home_of(tmp_path, name) == tmp_path / "timm_vit_tiny"
-    bundles.write(tmp_path, "fp16", model="timm_vit_tiny", cache=False)
-    assert [b.name for b in published.find(tmp_path, "timm:vit_tiny")[0]] == ["fp16"]
+    for folder, names in {"my_net": (str(own), "my_net"), "timm_x": ("timm:x", "timm_x")}.items():
+        bundles.write(tmp_path, "fp16", model=folder, cache=False)
+        for name in names:
+            assert [b.folder for b in published.find(tmp_path, name)[0]] == [tmp_path / folder / "fp16"]

@@ -230,3 +230,15 @@ def test_any_width_and_any_bias(features, heads, seed, size):
     before = run(model, feed(model, 3))["y"]
     assert np.abs(run(after, feed(after, 3))["y"] - before).max() <= 1e-5 * max(1, size) * np.abs(before).max()
     assert matches == 1
+
+
+@pytest.mark.parametrize("size", [0.0, 0.1, 30.0])
+def test_the_growth_of_an_error_multiplied_out_is_that_of_the_weights(size):
+    """``size``: how large the bias is beside the weight."""
+    rng = np.random.default_rng(0)
+    weight, share, spread = rng.standard_normal((16, 6)), size * rng.standard_normal(6), rng.uniform(0, 2, 16)
+    centred = weight - weight.mean(0)
+    found = absorb_query_biases._growths(weight, centred, share, spread)
+    old = (np.square(spread)[:, None] * np.square(weight)).sum()
+    new = [((np.square(spread) + t * t)[:, None] * np.square(centred + share / t)).sum() for t in SHIFTS]
+    np.testing.assert_allclose(found, np.sqrt(new / old), rtol=1e-12)

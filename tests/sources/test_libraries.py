@@ -116,7 +116,7 @@ def test_a_folder_of_transformers_becomes_an_engine(name, tmp_path):
 
 @pytest.mark.parametrize(
     "said, due",
-    [({0: "cat", 1: "a\ndog"}, ("cat", "a dog")), ({0: "LABEL_0", 1: "LABEL_1"}, ()), ({0: "cat", 1: ""}, ())],
+    [({0: "cat", 1: "dog"}, ("cat", "dog")), ({0: "LABEL_0", 1: "LABEL_1"}, ()), ({0: "cat", 1: ""}, ())],
 )
 def test_the_names_of_classes_are_those_of_the_config(said, due, tmp_path):
     import transformers
